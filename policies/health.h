@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+#include "policies/protection_state.h"
+
+G_BEGIN_DECLS
+
+/** SECTION: the health of one protection: every reason that holds now, and the worst of them. Pure;
+ *  the caller remembers since when each code has held. */
+
+typedef enum {
+    VR_HEALTH_OK,
+    VR_HEALTH_WARNING,
+    VR_HEALTH_CRITICAL,
+} VrHealth;
+
+#define VR_HEALTH_UNKNOWN (-1)
+
+typedef struct {
+    const char *domain; /* names for the sentences; borrowed during the call */
+    const char *peer;
+    const char *host;  /* this one */
+    const char *store; /* nullable */
+
+    VrProtectionState state;
+    gint64 rpo_target_us;
+    gint64 rpo_us;            /* age of the newest RP; UNKNOWN without one */
+    guint cycles_due_hour;    /* in the last hour */
+    guint cycles_missed_hour; /* of these */
+    gint64 app_interval_us;   /* 0: not asked for */
+    gint64 app_age_us;        /* age of the newest app-consistent RP; UNKNOWN: none yet */
+    gint64 protected_us;      /* time since the first RP */
+    const GError *last_error; /* nullable: of the last cycle, NULL after a success */
+    gboolean blocked;         /* no retries until somebody acts */
+    gboolean resync_running;
+    gboolean fence_active;    /* the canary was answered within the last hour */
+    gint store_percent;       /* used; UNKNOWN */
+    gint cert_days;           /* until the first of both certificates expires; G_MAXINT: never */
+    gboolean two_owners;      /* generations are split */
+    gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
+    gboolean clock_jumped;    /* retention is held back */
+} VrHealthInput;
+
+typedef struct {
+    VrHealth severity;
+    const char *code; /* static, never renamed */
+    char *message;    /* names object, host and cause */
+    char *action;
+} VrHealthReason;
+
+/** "ok", "warning", "critical"; static. */
+const char *vr_health_name(VrHealth health);
+
+/** The worst severity. *ret_reasons: (transfer full) (element-type VrHealthReason), worst first,
+ *  empty for OK; may be NULL. */
+VrHealth vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons);
+
+G_END_DECLS

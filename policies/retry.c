@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "policies/retry.h"
+
+#include "policies/error.h"
+#include "policies/schedule.h"
+
+#define MINUTE_US (60 * (gint64) G_USEC_PER_SEC)
+
+VrRetryClass
+vr_retry_classify(const GError *error)
+{
+    if (error->domain != VR_ERROR)
+        return VR_RETRY_AGAIN;
+    switch ((VrError) error->code) {
+    case VR_ERROR_INVALID:
+    case VR_ERROR_NOT_FOUND:
+    case VR_ERROR_REFUSED:
+    case VR_ERROR_AUTH:
+    case VR_ERROR_CORRUPT:
+        return VR_RETRY_BLOCKED;
+    case VR_ERROR_CONFLICT:
+    case VR_ERROR_TRANSIENT:
+    case VR_ERROR_NO_SPACE:
+    case VR_ERROR_TIMEOUT:
+    case VR_ERROR_UNREACHABLE:
+    case VR_ERROR_INTERNAL:
+        return VR_RETRY_AGAIN;
+    case VR_ERROR_RESYNC_NEEDED:
+    case VR_ERROR_CANCELLED:
+        return VR_RETRY_IGNORED;
+    }
+    return VR_RETRY_AGAIN;
+}
+
+gint64
+vr_retry_delay_us(guint failures, guint32 random)
+{
+    static const gint64 minutes[] = {1, 2, 4, 8, 10};
+    guint index = MAX(failures, 1) - 1;
+    gint64 delay = (index < G_N_ELEMENTS(minutes) ? minutes[index] : 30) * MINUTE_US;
+
+    return delay + (gint64) ((double) delay * 0.1 * ((double) random / (double) G_MAXUINT32));
+}
+
+void
+vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 random)
+{
+    VrRetryClass class = vr_retry_classify(error);
+
+    if (class == VR_RETRY_IGNORED)
+        return;
+    if (self->failures < G_MAXUINT)
+        self->failures++;
+    self->blocked = class == VR_RETRY_BLOCKED;
+    self->due_us = now_us + vr_retry_delay_us(self->failures, random);
+}
+
+void
+vr_retry_reset(VrRetry *self)
+{
+    *self = (VrRetry){.failures = 0};
+}
+
+void
+vr_retry_cause_gone(VrRetry *self, gint64 now_us)
+{
+    self->blocked = FALSE;
+    self->due_us = now_us;
+}
+
+gint64
+vr_retry_due(const VrRetry *self)
+{
+    if (self->failures == 0)
+        return VR_SCHEDULE_UNKNOWN;
+    return self->blocked ? VR_SCHEDULE_NEVER : self->due_us;
+}

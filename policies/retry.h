@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+G_BEGIN_DECLS
+
+/** SECTION: what a failed cycle means for the next one (design.md section 6). Times are
+ * microseconds of a monotonic clock; the struct is plain data, {0} is "no failure". */
+
+typedef enum {
+    VR_RETRY_AGAIN,   /* after a delay */
+    VR_RETRY_BLOCKED, /* critical; only vr_retry_cause_gone() or an operator ends it */
+    VR_RETRY_IGNORED, /* no failure of the cycle: cancelled, or the engine resyncs by itself */
+} VrRetryClass;
+
+VrRetryClass vr_retry_classify(const GError *error);
+
+typedef struct {
+    guint failures; /* in a row */
+    gboolean blocked;
+    gint64 due_us; /* when failures > 0 and not blocked */
+} VrRetry;
+
+/** Delay behind the @failures-th failure in a row (from 1): 1, 2, 4, 8, 10 minutes, then 30; plus
+ * up to 10 % by @random (0 to G_MAXUINT32, uniform). */
+gint64 vr_retry_delay_us(guint failures, guint32 random);
+
+void vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 random);
+
+/** A cycle succeeded. */
+void vr_retry_reset(VrRetry *self);
+
+/** The cause is seen to be gone, or an operator acted: due now. The count stays until a success, so
+ *  that a cause that flaps does not bring back the short delays. */
+void vr_retry_cause_gone(VrRetry *self, gint64 now_us);
+
+/** For VrScheduleInput.retry_at_us. */
+gint64 vr_retry_due(const VrRetry *self);
+
+G_END_DECLS
