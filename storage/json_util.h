@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <json-glib/json-glib.h>
+
+G_BEGIN_DECLS
+
+/** SECTION: JSON from outside, with limits, and short typed access to it. */
+
+#define VR_JSON_MAX_BYTES ((gsize) (1024 * 1024))
+#define VR_JSON_MAX_DEPTH 16
+
+/**
+ * vr_json_parse:
+ *
+ * At most @max_bytes of valid UTF-8, RFC 8259 only (no comments), nested at most VR_JSON_MAX_DEPTH, integers within
+ * int64, no key twice in one object, no NUL in strings. Errors: INVALID "bad-json". (transfer full)
+ */
+JsonNode *vr_json_parse(const char *data, gsize len, gsize max_bytes, GError **error);
+/** Without white space. (transfer full) */
+char *vr_json_to_text(JsonNode *node);
+
+/** The object in @node, borrowed; @what names the message in the error. Errors: INVALID "bad-message". */
+JsonObject *vr_json_object(JsonNode *node, const char *what, GError **error);
+/** Borrowed from @object. Errors: INVALID "bad-message" if missing, not a string or longer than @max bytes. */
+const char *vr_json_string(JsonObject *object, const char *key, gsize max, GError **error);
+/** NULL without error if missing or null. */
+gboolean vr_json_string_opt(JsonObject *object, const char *key, gsize max, const char **ret, GError **error);
+/** 0 .. @max. Errors: INVALID "bad-message". */
+gboolean vr_json_uint(JsonObject *object, const char *key, guint64 max, guint64 *ret, GError **error);
+
+G_END_DECLS

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "storage/layer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "policies/error.h"
+#include "storage/cycle.h"
+#include "storage/layer_private.h"
+#include "storage/qcow2_format.h"
+
+/*
+ * File, in clusters: header | L1 | one place for every possible L2, in order | data, appended |
+ * refcount table and blocks. As the L2 tables are neighbours, the entry of chunk c is at l2_start +
+ * 8 c.
+ *
+ * Tables are read through a read-only mapping and written with pwrite(): a full file system is then
+ * an error and not a SIGBUS. Only tables with an entry take space; only these are referenced by L1,
+ * which is written at seal. Data goes past the page cache where the file system allows it.
+ */
+
+#define BATCH 256
+#define RESERVE_MIN ((guint64) 16)   /* clusters: 1 MiB */
+#define RESERVE_MAX ((guint64) 1024) /* clusters: 64 MiB */
+
+void
+vr_layer_set_errno(const VrLayer *self, const char *what, GError **error)
+{
+    vr_set_error_errno(error, errno, "cannot %s layer '%s'", what, self->path);
+}
+
+guint64
+vr_layer_entry(const VrLayer *self, guint64 chunk)
+{
+    guint64 raw;
+
+    memcpy(&raw, self->map + self->l2_start + chunk * 8, sizeof raw);
+    return GUINT64_FROM_BE(raw);
+}
+
+gboolean
+vr_layer_pwrite(int fd, const void *data, gsize len, guint64 offset)
+{
+    const guint8 *p = data;
+
+    while (len > 0) {
+        gssize n = pwrite(fd, p, len, (off_t) offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            if (n == 0)
+                errno = ENOSPC;
+            return FALSE;
+        }
+        p += n;
+        len -= (gsize) n;
+        offset += (guint64) n;
+    }
+    return TRUE;
+}
+
+/* @entries: host order, for chunks [first, first + n). */
+static gboolean
+entries_put(VrLayer *self, guint64 first, guint n, const guint64 *entries, GError **error)
+{
+    guint64 raw[BATCH];
+
+    g_assert(n > 0 && n <= BATCH);
+    for (guint i = 0; i < n; i++)
+        raw[i] = GUINT64_TO_BE(entries[i]);
+    for (guint64 l2 = first / QCOW2_L2_ENTRIES; l2 <= (first + n - 1) / QCOW2_L2_ENTRIES; l2++)
+        __atomic_store_n(&self->touched[l2], 1, __ATOMIC_RELAXED);
+    if (!vr_layer_pwrite(self->fd, raw, n * sizeof raw[0], self->l2_start + first * 8)) {
+        vr_layer_set_errno(self, "write a table of", error);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static VrLayer *
+layer_new(const char *path, guint64 size_bytes)
+{
+    VrLayer *self = g_new0(VrLayer, 1);
+
+    self->path = g_strdup(path);
+    self->fd = -1;
+    self->direct_fd = -1;
+    self->size_bytes = size_bytes;
+    self->chunks = qcow2_clusters(size_bytes);
+    self->n_l2 = (self->chunks + QCOW2_L2_ENTRIES - 1) / QCOW2_L2_ENTRIES;
+    self->l2_start = (1 + qcow2_clusters(self->n_l2 * 8)) * VR_CHUNK_SIZE;
+    self->data_start = self->l2_start + self->n_l2 * VR_CHUNK_SIZE;
+    self->touched = g_new0(guint8, self->n_l2);
+    self->next = self->reserved = self->data_start / VR_CHUNK_SIZE;
+    g_mutex_init(&self->reserve_lock);
+    return self;
+}
+
+void
+vr_layer_close(VrLayer *self)
+{
+    if (!self)
+        return;
+    if (self->map)
+        munmap((void *) self->map, self->data_start);
+    if (self->direct_fd >= 0)
+        close(self->direct_fd);
+    if (self->fd >= 0)
+        close(self->fd);
+    g_mutex_clear(&self->reserve_lock);
+    g_free(self->touched);
+    g_free(self->path);
+    g_free(self);
+}
+
+static gboolean
+check_size(const char *path, guint64 size_bytes, GError **error)
+{
+    if (size_bytes > 0 && size_bytes <= VR_MAX_DISK_BYTES && size_bytes % 512 == 0)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_INVALID, "bad-disk-size",
+                 "Use a disk of 512 bytes to 64 TiB, a multiple of 512.",
+                 "layer '%s' cannot hold a disk of %" G_GUINT64_FORMAT " bytes", path, size_bytes);
+    return FALSE;
+}
+
+static gboolean
+map_tables(VrLayer *self, GError **error)
+{
+    void *map = mmap(NULL, self->data_start, PROT_READ, MAP_SHARED, self->fd, 0);
+
+    if (map == MAP_FAILED) {
+        vr_layer_set_errno(self, "map", error);
+        return FALSE;
+    }
+    self->map = map;
+    self->direct_fd = open(self->path, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+    self->buffered = self->direct_fd < 0;
+    return TRUE;
+}
+
+VrLayer *
+vr_layer_create(const char *path, guint64 size_bytes, GError **error)
+{
+    g_autoptr(VrLayer) self = NULL;
+
+    if (!check_size(path, size_bytes, error))
+        return NULL;
+    self = layer_new(path, size_bytes);
+    self->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (self->fd < 0 && errno == EEXIST) {
+        vr_set_error(error, VR_ERROR_CONFLICT, "layer-exists", NULL, "layer '%s' exists already",
+                     path);
+        return NULL;
+    }
+    if (self->fd < 0) {
+        vr_layer_set_errno(self, "create", error);
+        return NULL;
+    }
+    if (ftruncate(self->fd, (off_t) self->data_start) < 0) {
+        vr_layer_set_errno(self, "size", error);
+        unlink(path);
+        return NULL;
+    }
+    if (!map_tables(self, error)) {
+        unlink(path);
+        return NULL;
+    }
+    return g_steal_pointer(&self);
+}
+
+/* An entry this writer can have made: after a power loss a table may hold anything. */
+static gboolean
+entry_plausible(const VrLayer *self, guint64 entry, guint64 file_size)
+{
+    guint64 offset = entry & QCOW2_OFFSET_MASK;
+
+    if (entry == QCOW2_ENTRY_ZERO)
+        return TRUE;
+    return entry == (offset | QCOW2_ENTRY_COPIED) && offset % VR_CHUNK_SIZE == 0 &&
+           offset >= self->data_start && offset + VR_CHUNK_SIZE <= file_size;
+}
+
+static gboolean
+scan_l2(VrLayer *self, guint64 l2, guint64 file_size, GError **error)
+{
+    guint64 first = l2 * QCOW2_L2_ENTRIES;
+    guint64 end = MIN(first + QCOW2_L2_ENTRIES, self->chunks);
+
+    for (guint64 chunk = first; chunk < end; chunk++) {
+        static const guint64 none = 0;
+        guint64 entry = vr_layer_entry(self, chunk);
+
+        if (entry == 0)
+            continue;
+        if (!entry_plausible(self, entry, file_size)) {
+            if (!entries_put(self, chunk, 1, &none, error))
+                return FALSE;
+            continue;
+        }
+        self->touched[l2] = 1;
+        if (entry == QCOW2_ENTRY_ZERO)
+            continue;
+        self->data++;
+        self->next = MAX(self->next, (entry & QCOW2_OFFSET_MASK) / VR_CHUNK_SIZE + 1);
+    }
+    return TRUE;
+}
+
+/* Visits only tables that take space. */
+static gboolean
+scan_tables(VrLayer *self, guint64 file_size, GError **error)
+{
+    guint64 pos = self->l2_start;
+
+    while (pos < self->data_start) {
+        off_t data = lseek(self->fd, (off_t) pos, SEEK_DATA);
+        guint64 l2;
+
+        if (data < 0 && errno == ENXIO)
+            break;
+        if (data < 0 && errno != EINVAL) {
+            vr_layer_set_errno(self, "read", error);
+            return FALSE;
+        }
+        if (data >= 0)
+            pos = (guint64) data;
+        if (pos >= self->data_start)
+            break;
+        l2 = (pos - self->l2_start) / VR_CHUNK_SIZE;
+        if (!scan_l2(self, l2, file_size, error))
+            return FALSE;
+        pos = self->l2_start + (l2 + 1) * VR_CHUNK_SIZE;
+    }
+    return TRUE;
+}
+
+static gboolean
+reopen_file(VrLayer *self, guint64 *ret_file_size, GError **error)
+{
+    static const guint8 no_header[4096];
+    struct stat st;
+
+    if (chmod(self->path, 0600) < 0) {
+        vr_layer_set_errno(self, "reopen", error);
+        return FALSE;
+    }
+    self->fd = open(self->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (self->fd < 0 || fstat(self->fd, &st) < 0) {
+        vr_layer_set_errno(self, "reopen", error);
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode) || (guint64) st.st_size < self->data_start) {
+        vr_set_error(error, VR_ERROR_CORRUPT, "layer-damaged", NULL, "layer '%s' is too short",
+                     self->path);
+        return FALSE;
+    }
+    if (!vr_layer_pwrite(self->fd, no_header, sizeof no_header, 0)) {
+        vr_layer_set_errno(self, "write", error);
+        return FALSE;
+    }
+    *ret_file_size = (guint64) st.st_size;
+    return TRUE;
+}
+
+VrLayer *
+vr_layer_reopen(const char *path, guint64 size_bytes, GError **error)
+{
+    g_autoptr(VrLayer) self = NULL;
+    guint64 file_size;
+
+    if (!check_size(path, size_bytes, error))
+        return NULL;
+    self = layer_new(path, size_bytes);
+    if (!reopen_file(self, &file_size, error) || !map_tables(self, error) ||
+        !scan_tables(self, file_size, error))
+        return NULL;
+    if (ftruncate(self->fd, (off_t) (self->next * VR_CHUNK_SIZE)) < 0) {
+        vr_layer_set_errno(self, "size", error);
+        return NULL;
+    }
+    self->reserved = self->next;
+    return g_steal_pointer(&self);
+}
+
+/* Preallocated in steps, so that parallel writes do not extend the file one after the other. Where
+ * the file system cannot, or has not that much room, the writes themselves find out. */
+static guint64
+allocate(VrLayer *self, guint n)
+{
+    guint64 first = __atomic_fetch_add(&self->next, n, __ATOMIC_RELAXED);
+    guint64 end = first + n;
+
+    g_mutex_lock(&self->reserve_lock);
+    if (end > self->reserved) {
+        guint64 used = end - self->data_start / VR_CHUNK_SIZE;
+        guint64 target = end + CLAMP(used, RESERVE_MIN, RESERVE_MAX);
+        int rc = fallocate(self->fd, 0, (off_t) (self->reserved * VR_CHUNK_SIZE),
+                           (off_t) ((target - self->reserved) * VR_CHUNK_SIZE));
+        self->reserved = rc == 0 ? target : end;
+    }
+    g_mutex_unlock(&self->reserve_lock);
+    return first;
+}
+
+static gboolean
+write_data(VrLayer *self, const guint8 *data, gsize len, guint64 offset, GError **error)
+{
+    while (len > 0 && !g_atomic_int_get(&self->buffered)) {
+        gssize n = pwrite(self->direct_fd, data, len, (off_t) offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EINVAL) {
+            g_atomic_int_set(&self->buffered, TRUE);
+            break;
+        }
+        if (n <= 0) {
+            if (n == 0)
+                errno = ENOSPC;
+            vr_layer_set_errno(self, "write", error);
+            return FALSE;
+        }
+        data += n;
+        len -= (gsize) n;
+        offset += (guint64) n;
+    }
+    if (!vr_layer_pwrite(self->fd, data, len, offset)) {
+        vr_layer_set_errno(self, "write", error);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* Entries of up to BATCH chunks: the ones they have, consecutive new clusters for the others. */
+static guint
+place_chunks(VrLayer *self, const guint64 *chunks, guint n, guint64 *ret_entries)
+{
+    guint fresh = 0;
+    guint64 cluster;
+
+    for (guint i = 0; i < n; i++) {
+        ret_entries[i] = vr_layer_entry(self, chunks[i]);
+        if ((ret_entries[i] & QCOW2_OFFSET_MASK) == 0)
+            fresh++;
+    }
+    if (fresh == 0)
+        return 0;
+    cluster = allocate(self, fresh);
+    for (guint i = 0; i < n; i++) {
+        if ((ret_entries[i] & QCOW2_OFFSET_MASK) == 0)
+            ret_entries[i] = (cluster++ * VR_CHUNK_SIZE) | QCOW2_ENTRY_COPIED;
+    }
+    return fresh;
+}
+
+static gboolean
+write_batch(VrLayer *self, const guint64 *chunks, guint n, const guint8 *data, GError **error)
+{
+    guint64 entries[BATCH];
+    guint fresh = place_chunks(self, chunks, n, entries);
+
+    for (guint i = 0, run; i < n; i += run) {
+        guint64 offset = entries[i] & QCOW2_OFFSET_MASK;
+
+        for (run = 1; i + run < n; run++) {
+            if ((entries[i + run] & QCOW2_OFFSET_MASK) != offset + (guint64) run * VR_CHUNK_SIZE)
+                break;
+        }
+        if (!write_data(self, data + (gsize) i * VR_CHUNK_SIZE, (gsize) run * VR_CHUNK_SIZE, offset,
+                        error))
+            return FALSE;
+    }
+    if (fresh == 0)
+        return TRUE;
+    for (guint i = 0, run; i < n; i += run) {
+        for (run = 1; i + run < n && chunks[i + run] == chunks[i] + run; run++)
+            ;
+        if (!entries_put(self, chunks[i], run, entries + i, error))
+            return FALSE;
+    }
+    __atomic_fetch_add(&self->data, fresh, __ATOMIC_RELAXED);
+    return TRUE;
+}
+
+gboolean
+vr_layer_write(VrLayer *self, const guint64 *chunks, guint n, const guint8 *data, GError **error)
+{
+    for (guint i = 0; i < n; i++)
+        g_return_val_if_fail(chunks[i] < self->chunks, FALSE);
+
+    for (guint done = 0; done < n; done += BATCH) {
+        if (!write_batch(self, chunks + done, MIN(n - done, BATCH),
+                         data + (gsize) done * VR_CHUNK_SIZE, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static void
+release_cluster(VrLayer *self, guint64 entry)
+{
+    guint64 offset = entry & QCOW2_OFFSET_MASK;
+
+    if (offset == 0)
+        return;
+    __atomic_fetch_sub(&self->data, 1, __ATOMIC_RELAXED);
+    /* Only to save space: nothing refers to the cluster any more. */
+    (void) fallocate(self->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t) offset,
+                     VR_CHUNK_SIZE);
+}
+
+gboolean
+vr_layer_zero(VrLayer *self, guint64 first, guint64 count, GError **error)
+{
+    guint64 entries[BATCH], old[BATCH];
+
+    g_return_val_if_fail(first <= self->chunks && count <= self->chunks - first, FALSE);
+    for (guint i = 0; i < BATCH; i++)
+        entries[i] = QCOW2_ENTRY_ZERO;
+    for (guint64 end = first + count; first < end;) {
+        guint n = (guint) MIN(end - first, BATCH);
+
+        for (guint i = 0; i < n; i++)
+            old[i] = vr_layer_entry(self, first + i);
+        if (!entries_put(self, first, n, entries, error))
+            return FALSE;
+        for (guint i = 0; i < n; i++)
+            release_cluster(self, old[i]);
+        first += n;
+    }
+    return TRUE;
+}
+
+gboolean
+vr_layer_read(VrLayer *self, guint64 chunk, guint8 *ret_data, GError **error)
+{
+    guint64 entry, offset;
+
+    g_return_val_if_fail(chunk < self->chunks, FALSE);
+    entry = vr_layer_entry(self, chunk);
+    if (entry == 0) {
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "chunk-not-in-layer", NULL,
+                     "layer '%s' has no chunk %" G_GUINT64_FORMAT, self->path, chunk);
+        return FALSE;
+    }
+    if (entry == QCOW2_ENTRY_ZERO) {
+        memset(ret_data, 0, VR_CHUNK_SIZE);
+        return TRUE;
+    }
+    offset = entry & QCOW2_OFFSET_MASK;
+    for (gsize done = 0; done < VR_CHUNK_SIZE;) {
+        gssize n = pread(self->fd, ret_data + done, VR_CHUNK_SIZE - done, (off_t) (offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            vr_layer_set_errno(self, "read", error);
+            return FALSE;
+        }
+        if (n == 0) {
+            vr_set_error(error, VR_ERROR_CORRUPT, "layer-damaged", NULL,
+                         "layer '%s' ends inside chunk %" G_GUINT64_FORMAT, self->path, chunk);
+            return FALSE;
+        }
+        done += (gsize) n;
+    }
+    return TRUE;
+}
+
+void
+vr_layer_drop(VrLayer *self, guint64 chunk)
+{
+    static const guint64 none = 0;
+    guint64 entry;
+
+    g_return_if_fail(chunk < self->chunks);
+    entry = vr_layer_entry(self, chunk);
+    /* The table page exists, so that this needs no room. */
+    if (entry != 0 && entries_put(self, chunk, 1, &none, NULL))
+        release_cluster(self, entry);
+}
+
+guint64
+vr_layer_next(const VrLayer *self, guint64 from)
+{
+    while (from < self->chunks) {
+        guint64 l2 = from / QCOW2_L2_ENTRIES;
+
+        if (!__atomic_load_n(&self->touched[l2], __ATOMIC_RELAXED))
+            from = (l2 + 1) * QCOW2_L2_ENTRIES;
+        else if (vr_layer_entry(self, from) != 0)
+            return from;
+        else
+            from++;
+    }
+    return self->chunks;
+}
+
+guint64
+vr_layer_bytes(const VrLayer *self)
+{
+    return __atomic_load_n(&self->data, __ATOMIC_RELAXED) * VR_CHUNK_SIZE;
+}

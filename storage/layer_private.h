@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "storage/layer.h"
+#include "storage/qcow2_format.h"
+
+/** SECTION: what layer.c (tables and data) and layer_seal.c (refcounts and header) share. */
+
+struct _VrLayer {
+    char *path; /* owned; as opened, for messages */
+    int fd;
+    int direct_fd; /* -1: none */
+    gint buffered; /* atomic; O_DIRECT was refused */
+    guint64 size_bytes;
+    guint64 chunks;
+    guint64 n_l2;
+    guint64 l2_start;   /* bytes */
+    guint64 data_start; /* bytes */
+    const guint8 *map;  /* the first data_start bytes */
+    guint8 *touched;    /* owned; a byte for each L2: has or had entries; atomic */
+    guint64 next;       /* atomic; first free cluster */
+    guint64 data;       /* atomic; data clusters referenced */
+    GMutex reserve_lock;
+    guint64 reserved; /* under reserve_lock; first cluster not preallocated */
+};
+
+/** Error from errno: "cannot @what layer 'PATH'". */
+void vr_layer_set_errno(const VrLayer *self, const char *what, GError **error);
+
+/** L2 entry of @chunk in host order. */
+guint64 vr_layer_entry(const VrLayer *self, guint64 chunk);
+
+/** All of it; FALSE with errno. */
+gboolean vr_layer_pwrite(int fd, const void *data, gsize len, guint64 offset);

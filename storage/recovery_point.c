@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "policies/units.h"
+#include "storage/cycle.h"
+#include "storage/cycle_field.h"
+#include "storage/json_util.h"
+
+void
+vr_recovery_point_free(VrRecoveryPoint *self)
+{
+    if (!self)
+        return;
+    g_free(self->cycle);
+    g_free(self->root);
+    g_free(self);
+}
+
+/* "time" is for people and other programs; "time_us" and "stored_us" are exact. */
+JsonNode *
+vr_recovery_point_to_json(const VrRecoveryPoint *self)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+    JsonObject *object = json_object_new();
+    g_autofree char *time = vr_time_format(self->time_us);
+
+    json_object_set_int_member(object, "number", (gint64) self->number);
+    json_object_set_string_member(object, "time", time);
+    json_object_set_string_member(object, "consistency", vr_consistency_name(self->consistency));
+    json_object_set_string_member(object, "root", self->root);
+    json_object_set_int_member(object, "bytes", (gint64) self->bytes);
+    json_object_set_boolean_member(object, "pinned", self->pinned);
+    json_object_set_string_member(object, "cycle", self->cycle);
+    json_object_set_int_member(object, "time_us", self->time_us);
+    json_object_set_int_member(object, "stored_us", self->stored_us);
+    json_node_take_object(node, object);
+    return node;
+}
+
+static gboolean
+parse_number(JsonObject *object, guint64 *ret_number, GError **error)
+{
+    guint64 number;
+
+    if (!vr_json_uint(object, "number", G_MAXINT64, &number, error))
+        return FALSE;
+    if (number == 0)
+        return vr_field_bad(error, "number", "recovery points count from 1");
+    *ret_number = number;
+    return TRUE;
+}
+
+static gboolean
+parse_pinned(JsonObject *object, gboolean *ret_pinned, GError **error)
+{
+    JsonNode *node = json_object_get_member(object, "pinned");
+
+    if (!node || !JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_BOOLEAN)
+        return vr_field_bad(error, "pinned", "expected true or false");
+    *ret_pinned = json_node_get_boolean(node);
+    return TRUE;
+}
+
+VrRecoveryPoint *
+vr_recovery_point_from_json(JsonNode *node, GError **error)
+{
+    g_autoptr(VrRecoveryPoint) self = g_new0(VrRecoveryPoint, 1);
+    JsonObject *object = vr_json_object(node, "recovery point", error);
+
+    if (!object || !parse_number(object, &self->number, error) ||
+        !(self->cycle = vr_field_id(object, "cycle", error)) ||
+        !vr_field_time(object, "time_us", &self->time_us, error) ||
+        !vr_field_time(object, "stored_us", &self->stored_us, error) ||
+        !vr_field_consistency(object, &self->consistency, error) ||
+        !(self->root = vr_field_sha256(object, "root", error)) ||
+        !vr_json_uint(object, "bytes", G_MAXINT64, &self->bytes, error) ||
+        !parse_pinned(object, &self->pinned, error))
+        return NULL;
+    return g_steal_pointer(&self);
+}

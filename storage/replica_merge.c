@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "policies/error.h"
+#include "policies/fault.h"
+#include "storage/file_util.h"
+#include "storage/replica_private.h"
+#include "storage/run_program.h"
+
+/*
+ * Dropping RP k whose next RP is n: the row of k is RETIRING from M1 on, which makes every later
+ * step one that can be repeated. M2: `qemu-img commit` writes layer n into layer k; n reads right
+ * all the time, because what it had it keeps. M3: k is renamed to n, so that n's child keeps its
+ * backing name; from then on k is gone and the disk is done. M4: directory and row of k go.
+ */
+
+#define MAX_LAYERS 128
+
+typedef struct {
+    VrReplica *replica;
+    const VrRpRow *lower; /* k */
+    const VrRpRow *upper; /* n */
+    const VrRpRow *below; /* the one before k, nullable */
+    gboolean redo;
+    guint64 data_chunks; /* of n after the merge, all disks */
+} Merge;
+
+static char *
+file_of(const Merge *m, const VrRpRow *row, const char *disk, const char *suffix)
+{
+    return vr_replica_path(m->replica, "%s/%" G_GUINT64_FORMAT ".%s", disk, row->rp.number, suffix);
+}
+
+/* QEMU marks an image that is open by locks on bytes 100 to 299. */
+static gboolean
+in_use(const char *path)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200};
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    gboolean used;
+
+    if (fd < 0)
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return FALSE;
+    used = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    close(fd);
+    return used;
+}
+
+static gboolean
+any_in_use(const Merge *m, GPtrArray *disks)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        g_autofree char *lower = file_of(m, m->lower, disk->name, "qcow2");
+        g_autofree char *upper = file_of(m, m->upper, disk->name, "qcow2");
+        if (in_use(lower) || in_use(upper))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* A first attempt may have given the lower layer its new size already. */
+static gboolean
+check_headers(const Merge *m, const char *disk, const char *lower, const char *upper,
+              GError **error)
+{
+    guint64 size_lower = vr_replica_row_disk_size(m->lower, disk);
+    guint64 size_upper = vr_replica_row_disk_size(m->upper, disk);
+    gboolean backed = m->below && vr_replica_row_disk_size(m->below, disk) > 0;
+    g_autofree char *below =
+        backed ? g_strdup_printf("%" G_GUINT64_FORMAT ".qcow2", m->below->rp.number) : NULL;
+    g_autofree char *name = g_path_get_basename(lower);
+
+    if (!vr_qcow2_check_header(upper, size_upper, name, error))
+        return FALSE;
+    if (m->redo && vr_qcow2_check_header(lower, size_upper, below, NULL))
+        return TRUE;
+    return vr_qcow2_check_header(lower, size_lower, below, error);
+}
+
+static gboolean
+sync_path(const char *path, GError **error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    gboolean ok = fd >= 0 && fsync(fd) == 0;
+
+    if (!ok)
+        vr_set_error_errno(error, errno, "cannot sync '%s'", path);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static gboolean
+commit_down(const Merge *m, const char *disk, const char *lower, const char *upper,
+            GCancellable *cancel, GError **error)
+{
+    guint64 size = vr_replica_row_disk_size(m->upper, disk);
+    g_autofree char *size_text = g_strdup_printf("%" G_GUINT64_FORMAT, size);
+    const char *check[] = {"qemu-img", "check", "-q", "-f", "qcow2", "-r", "leaks", lower, NULL};
+    const char *commit[] = {"qemu-img", "commit", "-q", "-f", "qcow2", "-d", upper, NULL};
+    const char *resize[] = {"qemu-img", "resize", "-q",      "-f", "qcow2",
+                            "--shrink", lower,    size_text, NULL};
+
+    if (chmod(lower, 0600) < 0 || chmod(upper, 0600) < 0) {
+        vr_set_error_errno(error, errno, "cannot open up '%s'", lower);
+        return FALSE;
+    }
+    if ((m->redo && !vr_run_program(check, cancel, NULL, error)) ||
+        !vr_run_program(commit, cancel, NULL, error))
+        return FALSE;
+    if (vr_replica_row_disk_size(m->lower, disk) > size &&
+        !vr_run_program(resize, cancel, NULL, error))
+        return FALSE;
+    return sync_path(lower, error);
+}
+
+/* M2 for one disk of both RPs. */
+static gboolean
+move_data(Merge *m, const char *disk, GCancellable *cancel, GError **error)
+{
+    g_autofree char *lower = file_of(m, m->lower, disk, "qcow2");
+    g_autofree char *upper = file_of(m, m->upper, disk, "qcow2");
+    g_autofree char *lower_sums = file_of(m, m->lower, disk, "sums");
+    g_autofree char *upper_sums = file_of(m, m->upper, disk, "sums");
+    g_autofree char *merged_sums = file_of(m, m->upper, disk, "sums.tmp");
+    guint64 chunks = vr_chunk_count(vr_replica_row_disk_size(m->upper, disk));
+
+    return check_headers(m, disk, lower, upper, error) &&
+           commit_down(m, disk, lower, upper, cancel, error) &&
+           vr_sums_merge(lower_sums, upper_sums, merged_sums, chunks, error);
+}
+
+/* M3 for one disk: digests first, so that the layer's rename is what ends the disk's merge. */
+static gboolean
+repoint(Merge *m, const char *disk, GError **error)
+{
+    g_autofree char *dir = vr_replica_path(m->replica, "%s", disk);
+    g_autofree char *lower = file_of(m, m->lower, disk, "qcow2");
+    g_autofree char *upper = file_of(m, m->upper, disk, "qcow2");
+    g_autofree char *upper_sums = file_of(m, m->upper, disk, "sums");
+    g_autofree char *merged_sums = file_of(m, m->upper, disk, "sums.tmp");
+
+    if (rename(merged_sums, upper_sums) < 0 || chmod(lower, 0400) < 0 || rename(lower, upper) < 0) {
+        vr_set_error_errno(error, errno, "cannot replace '%s'", upper);
+        return FALSE;
+    }
+    return vr_fsync_dir(dir, error);
+}
+
+static gboolean
+unlink_missing_ok(const char *path, GError **error)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return TRUE;
+    vr_set_error_errno(error, errno, "cannot remove '%s'", path);
+    return FALSE;
+}
+
+static gboolean
+is_done(const Merge *m, const char *disk)
+{
+    g_autofree char *lower = file_of(m, m->lower, disk, "qcow2");
+
+    return vr_replica_row_disk_size(m->upper, disk) == 0 || !g_file_test(lower, G_FILE_TEST_EXISTS);
+}
+
+/* Files of k that are left: digests, and layers of disks that n does not have. */
+static gboolean
+remove_lower(Merge *m, GPtrArray *disks, GError **error)
+{
+    g_autofree char *point =
+        vr_replica_path(m->replica, "rp/%" G_GUINT64_FORMAT, m->lower->rp.number);
+
+    for (guint i = 0; i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        g_autofree char *layer = file_of(m, m->lower, disk->name, "qcow2");
+        g_autofree char *sums = file_of(m, m->lower, disk->name, "sums");
+        g_autofree char *dir = vr_replica_path(m->replica, "%s", disk->name);
+
+        if (!unlink_missing_ok(layer, error) || !unlink_missing_ok(sums, error))
+            return FALSE;
+        if (vr_replica_row_disk_size(m->upper, disk->name) == 0)
+            (void) rmdir(dir); /* succeeds if no other RP has the disk */
+    }
+    return vr_remove_tree(point, error);
+}
+
+static gboolean
+count_data(Merge *m, GError **error)
+{
+    g_autoptr(GPtrArray) disks = vr_replica_row_disks(m->upper, error);
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        g_autofree char *sums = file_of(m, m->upper, disk->name, "sums");
+        guint64 data;
+
+        if (!vr_sums_count(sums, &data, error))
+            return FALSE;
+        m->data_chunks += data;
+    }
+    return disks != NULL;
+}
+
+static gboolean
+finish(Merge *m, GPtrArray *disks, GError **error)
+{
+    VrReplica *self = m->replica;
+    gboolean ok;
+
+    g_mutex_lock(&self->lock);
+    ok = remove_lower(m, disks, error) && count_data(m, error) &&
+         vr_state_rp_set_bytes(self->state, self->uuid, m->upper->rp.number,
+                               m->data_chunks * VR_CHUNK_SIZE, error) &&
+         vr_state_rp_delete(self->state, self->uuid, m->lower->rp.number, error) &&
+         vr_replica_write_index(self, error);
+    g_rw_lock_writer_lock(&self->io);
+    if (ok && !self->open)
+        vr_replica_sweep_attachments(self);
+    g_rw_lock_writer_unlock(&self->io);
+    g_mutex_unlock(&self->lock);
+    return ok;
+}
+
+/* M2 to M4. The row of m->lower is RETIRING. */
+static gboolean
+run_merge(Merge *m, GPtrArray *disks, GCancellable *cancel, GError **error)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        if (!is_done(m, disk->name) && !move_data(m, disk->name, cancel, error))
+            return FALSE;
+    }
+    if (!vr_fault_point(VR_STEP_M2, error))
+        return FALSE;
+    for (guint i = 0; i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        if (!is_done(m, disk->name) && !repoint(m, disk->name, error))
+            return FALSE;
+    }
+    return vr_fault_point(VR_STEP_M3, error) && finish(m, disks, error) &&
+           vr_fault_point(VR_STEP_M4, error);
+}
+
+/* M1. @ret_skip: the RP is not there any more, is held or is in use. */
+static gboolean
+retire(Merge *m, gboolean *ret_skip, GError **error)
+{
+    VrReplica *self = m->replica;
+    gboolean held_lower, held_upper;
+
+    if (!vr_state_hold_any(self->state, self->uuid, m->lower->rp.number, &held_lower, error) ||
+        !vr_state_hold_any(self->state, self->uuid, m->upper->rp.number, &held_upper, error))
+        return FALSE;
+    *ret_skip = held_lower || held_upper;
+    if (*ret_skip)
+        return TRUE;
+    return vr_state_rp_set_state(self->state, self->uuid, m->lower->rp.number, VR_RP_RETIRING,
+                                 error) &&
+           vr_replica_write_index(self, error);
+}
+
+/* The merge of the row at @index, which is LISTED or, when a merge is redone, RETIRING. Holds
+ * merge_lock. */
+static gboolean
+merge_row(VrReplica *self, GPtrArray *rows, guint index, GCancellable *cancel, GError **error)
+{
+    Merge m = {
+        .replica = self,
+        .lower = rows->pdata[index],
+        .upper = rows->pdata[index + 1],
+        .below = index > 0 ? rows->pdata[index - 1] : NULL,
+    };
+    g_autoptr(GPtrArray) disks = vr_replica_row_disks(m.lower, error);
+    gboolean skip = FALSE, ok = TRUE;
+
+    m.redo = m.lower->state == VR_RP_RETIRING;
+    if (!disks)
+        return FALSE;
+    if (any_in_use(&m, disks))
+        return TRUE;
+    if (!m.redo) {
+        g_mutex_lock(&self->lock);
+        ok = retire(&m, &skip, error);
+        g_mutex_unlock(&self->lock);
+        if (!ok || skip)
+            return ok;
+    }
+    return (m.redo || vr_fault_point(VR_STEP_M1, error)) && run_merge(&m, disks, cancel, error);
+}
+
+gboolean
+vr_replica_redo_merges(VrReplica *self, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
+
+    /* Never two at once: each is finished before the next is begun. */
+    for (guint i = 0; rows && i + 1 < rows->len; i++) {
+        const VrRpRow *row = rows->pdata[i];
+        if (row->state == VR_RP_RETIRING)
+            return merge_row(self, rows, i, cancel, error);
+    }
+    return rows != NULL;
+}
+
+/* One RP, if it is still listed and no other merge waits for its layers to be free. */
+static gboolean
+drop_point(VrReplica *self, guint64 number, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GPtrArray) rows = NULL;
+    int found = -1;
+
+    if (!vr_replica_redo_merges(self, cancel, error))
+        return FALSE;
+    rows = vr_state_rp_list(self->state, self->uuid, error);
+    if (!rows)
+        return FALSE;
+    for (guint i = 0; i + 1 < rows->len; i++) {
+        const VrRpRow *row = rows->pdata[i];
+        if (row->state == VR_RP_RETIRING)
+            return TRUE;
+        if (row->rp.number == number)
+            found = (int) i;
+    }
+    return found < 0 || merge_row(self, rows, (guint) found, cancel, error);
+}
+
+static gint64
+boot_clock_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (gint64) ts.tv_sec * G_USEC_PER_SEC + ts.tv_nsec / 1000;
+}
+
+static gboolean
+select_points(VrReplica *self, const VrPolicy *policy, gint64 now_us, VrRetentionResult *ret_result,
+              GError **error)
+{
+    g_autoptr(GPtrArray) points = vr_replica_list(self, error);
+    g_autofree VrRetentionPoint *given = points ? g_new0(VrRetentionPoint, points->len + 1) : NULL;
+    VrRetentionClock clock = {
+        .have_last = self->clock_known,
+        .last_wall_us = self->pass_wall_us,
+        .last_boot_us = self->pass_boot_us,
+        .now_wall_us = now_us,
+        .now_boot_us = boot_clock_us(),
+    };
+
+    if (!points)
+        return FALSE;
+    for (guint i = 0; i < points->len; i++) {
+        const VrRecoveryPoint *rp = points->pdata[i];
+        given[i] =
+            (VrRetentionPoint){.number = rp->number, .time_us = rp->time_us, .pinned = rp->pinned};
+    }
+    vr_retention_select(given, points->len, &policy->keep, &clock, MAX_LAYERS, ret_result);
+    self->clock_known = TRUE;
+    self->pass_wall_us = clock.now_wall_us;
+    self->pass_boot_us = clock.now_boot_us;
+    return TRUE;
+}
+
+gboolean
+vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_us, GCancellable *cancel,
+                  GError **error)
+{
+    g_auto(VrRetentionResult) result = {0};
+    gboolean ok;
+
+    g_mutex_lock(&self->merge_lock);
+    ok = vr_replica_redo_merges(self, cancel, error) &&
+         select_points(self, policy, now_us, &result, error);
+    g_mutex_unlock(&self->merge_lock);
+    for (guint i = 0; ok && result.drop && i < result.drop->len; i++) {
+        if (g_cancellable_is_cancelled(cancel)) {
+            vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "retention of %s was ended",
+                         self->uuid);
+            return FALSE;
+        }
+        g_mutex_lock(&self->merge_lock);
+        ok = drop_point(self, g_array_index(result.drop, guint64, i), cancel, error);
+        g_mutex_unlock(&self->merge_lock);
+    }
+    return ok && vr_fault_point(VR_STEP_T8, error);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "policies/error.h"
+#include "policies/ids.h"
+#include "storage/file_util.h"
+#include "storage/json_util.h"
+#include "storage/replica_private.h"
+#include "storage/state_protection.h"
+
+#define INDEX_MAX_BYTES ((gsize) 64 * 1024 * 1024)
+
+static const char *const own_names[] = {"rp", "incoming", "attachments", NULL};
+
+char *
+vr_replica_path(VrReplica *self, const char *format, ...)
+{
+    g_autofree char *rest = NULL;
+    va_list args;
+
+    va_start(args, format);
+    rest = g_strdup_vprintf(format, args);
+    va_end(args);
+    return g_build_filename(self->dir, rest, NULL);
+}
+
+/* QEMU, which runs as another user, passes through to layers and attachments but lists nothing. */
+gboolean
+vr_replica_make_dirs(VrReplica *self, GError **error)
+{
+    g_autofree char *rp = vr_replica_path(self, "rp");
+    g_autofree char *incoming = vr_replica_path(self, "incoming");
+    g_autofree char *attachments = vr_replica_path(self, "attachments");
+
+    return vr_make_dir(self->dir, 0711, error) && vr_make_dir(rp, 0711, error) &&
+           vr_make_dir(incoming, 0700, error) && vr_make_dir(attachments, 0700, error) &&
+           vr_make_dir(self->manifest_dir, 0700, error);
+}
+
+gboolean
+vr_replica_disk_name_ok(const char *name)
+{
+    return vr_disk_name_valid(name) && !g_strv_contains(own_names, name);
+}
+
+gboolean
+vr_replica_parse_layer_name(const char *name, guint64 *ret_number, const char **ret_suffix)
+{
+    const char *dot = strchr(name, '.');
+    g_autofree char *digits = dot ? g_strndup(name, (gsize) (dot - name)) : NULL;
+
+    if (!digits || !g_ascii_string_to_unsigned(digits, 10, 1, G_MAXINT64, ret_number, NULL))
+        return FALSE;
+    *ret_suffix = dot + 1;
+    return TRUE;
+}
+
+static gboolean
+parse_row_disk(JsonNode *node, GPtrArray *disks)
+{
+    JsonObject *object = vr_json_object(node, "disk", NULL);
+    const char *name = object ? vr_json_string(object, "name", VR_NAME_MAX, NULL) : NULL;
+    guint64 size;
+
+    if (!name || !vr_replica_disk_name_ok(name) ||
+        !vr_json_uint(object, "size", VR_MAX_DISK_BYTES, &size, NULL))
+        return FALSE;
+    vr_cycle_disks_add(disks, name, size);
+    return TRUE;
+}
+
+GPtrArray *
+vr_replica_row_disks(const VrRpRow *row, GError **error)
+{
+    g_autoptr(GPtrArray) disks = vr_cycle_disks_new();
+    g_autoptr(JsonNode) node =
+        vr_json_parse(row->disks, strlen(row->disks), VR_JSON_MAX_BYTES, NULL);
+    gboolean ok = node && JSON_NODE_HOLDS_ARRAY(node);
+
+    for (guint i = 0; ok && i < json_array_get_length(json_node_get_array(node)); i++)
+        ok = parse_row_disk(json_array_get_element(json_node_get_array(node), i), disks);
+    if (!ok) {
+        vr_set_error(error, VR_ERROR_CORRUPT, "state-damaged", NULL,
+                     "disks of recovery point %" G_GUINT64_FORMAT
+                     " of %s cannot be read in the database",
+                     row->rp.number, row->uuid);
+        return NULL;
+    }
+    return g_steal_pointer(&disks);
+}
+
+guint64
+vr_replica_row_disk_size(const VrRpRow *row, const char *name)
+{
+    g_autoptr(GPtrArray) disks = row ? vr_replica_row_disks(row, NULL) : NULL;
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        if (strcmp(disk->name, name) == 0)
+            return disk->size_bytes;
+    }
+    return 0;
+}
+
+const VrRpRow *
+vr_replica_last_row(GPtrArray *rows)
+{
+    return rows->len > 0 ? rows->pdata[rows->len - 1] : NULL;
+}
+
+VrRecoveryPoint *
+vr_replica_copy_rp(const VrRecoveryPoint *rp)
+{
+    VrRecoveryPoint *copy = g_new0(VrRecoveryPoint, 1);
+
+    *copy = *rp;
+    copy->cycle = g_strdup(rp->cycle);
+    copy->root = g_strdup(rp->root);
+    return copy;
+}
+
+static void
+add_parsed(JsonObject *object, const char *key, const char *text)
+{
+    JsonNode *node = text ? vr_json_parse(text, strlen(text), VR_JSON_MAX_BYTES, NULL) : NULL;
+
+    if (node)
+        json_object_set_member(object, key, node);
+}
+
+static void
+add_names(VrReplica *self, JsonObject *object)
+{
+    g_autoptr(VrProtection) protection = vr_state_protection_get(self->state, self->uuid, NULL);
+
+    json_object_set_int_member(object, "version", 1);
+    json_object_set_string_member(object, "uuid", self->uuid);
+    if (!protection)
+        return;
+    json_object_set_string_member(object, "name", protection->name);
+    json_object_set_string_member(object, "generation", protection->generation);
+}
+
+gboolean
+vr_replica_write_index(VrReplica *self, GError **error)
+{
+    g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
+    g_autoptr(JsonNode) root = json_node_new(JSON_NODE_OBJECT);
+    g_autofree char *path = vr_replica_path(self, "manifest.json");
+    g_autofree char *text = NULL;
+    JsonObject *object = json_object_new();
+    JsonArray *points = json_array_new();
+
+    json_node_take_object(root, object);
+    json_object_set_array_member(object, "rps", points);
+    if (!rows)
+        return FALSE;
+    add_names(self, object);
+    for (guint i = 0; i < rows->len; i++) {
+        const VrRpRow *row = rows->pdata[i];
+        JsonNode *point;
+
+        if (row->state != VR_RP_LISTED)
+            continue;
+        point = vr_recovery_point_to_json(&row->rp);
+        add_parsed(json_node_get_object(point), "disks", row->disks);
+        add_parsed(json_node_get_object(point), "attachments", row->attachments);
+        json_array_add_element(points, point);
+    }
+    text = vr_json_to_text(root);
+    return vr_write_file_atomic(path, text, strlen(text), 0600, error);
+}
+
+/* Largest RP number of the index; 0 if there is no index that can be read. */
+static guint64
+index_newest(VrReplica *self)
+{
+    g_autofree char *path = vr_replica_path(self, "manifest.json");
+    gsize len = 0;
+    g_autofree char *text = vr_read_file(path, INDEX_MAX_BYTES, &len, NULL);
+    g_autoptr(JsonNode) node = text ? vr_json_parse(text, len, INDEX_MAX_BYTES, NULL) : NULL;
+    JsonObject *object = node ? vr_json_object(node, "index", NULL) : NULL;
+    JsonNode *points = object ? json_object_get_member(object, "rps") : NULL;
+    guint64 newest = 0, number;
+
+    if (!points || !JSON_NODE_HOLDS_ARRAY(points))
+        return 0;
+    for (guint i = 0; i < json_array_get_length(json_node_get_array(points)); i++) {
+        JsonObject *point =
+            vr_json_object(json_array_get_element(json_node_get_array(points), i), "point", NULL);
+        if (point && vr_json_uint(point, "number", G_MAXINT64, &number, NULL))
+            newest = MAX(newest, number);
+    }
+    return newest;
+}
+
+gboolean
+vr_replica_check_index(VrReplica *self, GError **error)
+{
+    g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
+    const VrRpRow *last = rows ? vr_replica_last_row(rows) : NULL;
+    guint64 newest = index_newest(self);
+
+    if (!rows)
+        return FALSE;
+    if (newest <= (last ? last->rp.number : 0))
+        return TRUE;
+    vr_set_error(error, VR_ERROR_CORRUPT, "state-older-than-store",
+                 "Put the current state database back; nothing in the store was changed.",
+                 "store '%s' holds recovery point %" G_GUINT64_FORMAT
+                 " but the database ends at %" G_GUINT64_FORMAT,
+                 self->dir, newest, last ? last->rp.number : 0);
+    return FALSE;
+}

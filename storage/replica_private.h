@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "storage/layer.h"
+#include "storage/manifest.h"
+#include "storage/replica.h"
+#include "storage/state_rp.h"
+
+G_BEGIN_DECLS
+
+/**
+ * SECTION: what the files of the replica share.
+ *
+ * Locks, in taking order: merge_lock (a merge, and whoever hands out paths of layers), lock (rows,
+ * directories, the open cycle's life), io (read: frames are stored; write: the open cycle changes).
+ */
+
+/** One disk of the open cycle. */
+typedef struct {
+    const char *name; /* borrowed from begin */
+    guint64 size_bytes;
+    guint64 chunks;
+    guint64 below;        /* RP whose layer is the backing file; 0: none */
+    VrLayer *layer;       /* owned */
+    VrManifest *manifest; /* owned */
+} VrIncomingDisk;
+
+typedef struct {
+    VrCycleBegin *begin; /* owned */
+    guint64 number;      /* of the RP it becomes */
+    GPtrArray *disks;    /* owned; VrIncomingDisk */
+    gint unproven;       /* atomic; layer and overlay may disagree */
+    gint attachments;    /* atomic; how many were put */
+} VrIncoming;
+
+struct _VrReplica {
+    VrState *state; /* borrowed, see vr_replica_open() */
+    char *uuid;     /* owned, like the next three */
+    char *store;
+    char *dir; /* STORE/<uuid> */
+    char *manifest_dir;
+    GMutex merge_lock;
+    GMutex lock;
+    GRWLock io;
+    VrIncoming *open;     /* owned, nullable; changes under lock and io (write) */
+    gboolean clock_known; /* this and the next two under merge_lock */
+    gint64 pass_wall_us;
+    gint64 pass_boot_us;
+};
+
+/* replica_path.c: paths and rows. Strings are (transfer full). */
+
+char *vr_replica_path(VrReplica *self, const char *format, ...) G_GNUC_PRINTF(2, 3);
+gboolean vr_replica_make_dirs(VrReplica *self, GError **error);
+/** A valid disk name that is not one of ours in the directory of the protection. */
+gboolean vr_replica_disk_name_ok(const char *name);
+/** "12.qcow2" -> 12 and "qcow2". */
+gboolean vr_replica_parse_layer_name(const char *name, guint64 *ret_number,
+                                     const char **ret_suffix);
+/** Disks of a row; (element-type VrCycleDisk). Errors: CORRUPT. */
+GPtrArray *vr_replica_row_disks(const VrRpRow *row, GError **error);
+/** Size of disk @name in @row, 0 if it has none. */
+guint64 vr_replica_row_disk_size(const VrRpRow *row, const char *name);
+/** Last of @rows (element-type VrRpRow) or NULL; borrowed. */
+const VrRpRow *vr_replica_last_row(GPtrArray *rows);
+VrRecoveryPoint *vr_replica_copy_rp(const VrRecoveryPoint *rp);
+/** RPs in order, as STORE/<uuid>/manifest.json. Caller holds lock. */
+gboolean vr_replica_write_index(VrReplica *self, GError **error);
+/** Refuses rows older than the index: the database was put back to an earlier time. */
+gboolean vr_replica_check_index(VrReplica *self, GError **error);
+
+/* replica_incoming.c: the open cycle in memory and in incoming/. Caller holds lock and io (write).
+ */
+
+void vr_incoming_free(VrIncoming *self);
+VrIncomingDisk *vr_incoming_find(VrIncoming *self, const char *name);
+/** A new cycle: directory, empty layers, empty overlays. */
+VrIncoming *vr_incoming_create(VrReplica *replica, const VrCycleBegin *begin, const VrRpRow *head,
+                               GError **error);
+/** What incoming/<cycle>/ holds, unproven; NULL without error if it is not a cycle on @head. */
+VrIncoming *vr_incoming_load(VrReplica *replica, const char *cycle, const VrRpRow *head);
+/** The cycle goes on as @begin's: directory renamed. */
+gboolean vr_incoming_adopt(VrReplica *replica, VrIncoming *self, const VrCycleBegin *begin,
+                           GError **error);
+/** After this layer and overlay agree: what cannot be proven is as in the head again. */
+gboolean vr_incoming_prove(VrReplica *replica, VrIncoming *self, GError **error);
+guint64 vr_incoming_held(VrIncoming *self);
+
+/* replica_recover.c: caller holds lock and io (write). */
+
+/** Layers and directories without a row go back to the cycle that published them, or away. */
+gboolean vr_replica_unpublish(VrReplica *self, GError **error);
+/** Keeps at most one cycle that can go on. */
+gboolean vr_replica_sweep_incoming(VrReplica *self, GError **error);
+/** If the last commit is not in the manifests yet: apply, index, remove leftovers. */
+gboolean vr_replica_finish_head(VrReplica *self, GError **error);
+/** Attachments that no RP links. */
+void vr_replica_sweep_attachments(VrReplica *self);
+/** Head manifests may differ from the layers until they are rebuilt. */
+gboolean vr_replica_mark_rebuild(VrReplica *self, GError **error);
+gboolean vr_replica_is_marked(VrReplica *self);
+/** Head manifests from the layers' digests, if marked. */
+gboolean vr_replica_rebuild_if_marked(VrReplica *self, GError **error);
+
+/* replica_commit.c: for the open cycle; caller holds lock and io (write). */
+
+/** First half of T3. Changes nothing. @ret_wrong: the content is not what the source says. */
+gboolean vr_replica_check_commit(VrReplica *self, const VrCycleCommit *commit, gboolean *ret_wrong,
+                                 GError **error);
+/** T3 to T6. After an error layers may be sealed or published: see vr_replica_unpublish(). */
+gboolean vr_replica_run_commit(VrReplica *self, const VrCycleCommit *commit, GError **error);
+
+/* replica_cycle.c: forgets the open cycle and what is in incoming/; overlays are emptied by the
+ * next one that begins anew. Caller holds lock and io (write). */
+gboolean vr_replica_drop_incoming(VrReplica *self, GError **error);
+
+/* replica_merge.c: merges that began and were not finished. Caller holds merge_lock only. */
+gboolean vr_replica_redo_merges(VrReplica *self, GCancellable *cancel, GError **error);
+
+/* replica_sums.c: DISK/<n>.sums, records of u64 LE chunk and digest, ascending. */
+
+#define VR_SUMS_RECORD_LEN (8 + VR_DIGEST_LEN)
+
+void vr_sums_append(GByteArray *records, guint64 chunk, const VrDigest *digest);
+/** The overlay of @manifest, durable. */
+gboolean vr_sums_write(const char *path, VrManifest *manifest, GError **error);
+/** @upper over @lower, without chunks from @end on, to @out, durable. */
+gboolean vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end,
+                       GError **error);
+/** Chunks that are not zero. */
+gboolean vr_sums_count(const char *path, guint64 *ret_data, GError **error);
+/** Into the overlay of @manifest; records beyond its end are skipped. */
+gboolean vr_sums_load(const char *path, VrManifest *manifest, GError **error);
+
+G_END_DECLS

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <string.h>
+
+#include <glib/gstdio.h>
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "policies/error.h"
+#include "storage/replica_private.h"
+
+typedef struct {
+    guint64 chunk; /* G_MAXUINT64: no more */
+    VrDigest digest;
+} Record;
+
+static void
+encode(guint8 raw[VR_SUMS_RECORD_LEN], guint64 chunk, const VrDigest *digest)
+{
+    guint64 le = GUINT64_TO_LE(chunk);
+
+    memcpy(raw, &le, 8);
+    memcpy(raw + 8, digest->b, VR_DIGEST_LEN);
+}
+
+void
+vr_sums_append(GByteArray *records, guint64 chunk, const VrDigest *digest)
+{
+    guint8 raw[VR_SUMS_RECORD_LEN];
+
+    encode(raw, chunk, digest);
+    g_byte_array_append(records, raw, sizeof raw);
+}
+
+static FILE *
+open_file(const char *path, const char *mode, GError **error)
+{
+    FILE *file = g_fopen(path, mode);
+
+    if (!file)
+        vr_set_error_errno(error, errno, "cannot open '%s'", path);
+    return file;
+}
+
+/* FALSE with @error on damage; at the end @record->chunk is G_MAXUINT64. Ascending order is
+ * enforced. */
+static gboolean
+next(FILE *file, const char *path, Record *record, gboolean first, GError **error)
+{
+    guint8 raw[VR_SUMS_RECORD_LEN];
+    gsize n = fread(raw, 1, sizeof raw, file);
+    guint64 chunk;
+
+    if (n == 0 && !ferror(file)) {
+        record->chunk = G_MAXUINT64;
+        return TRUE;
+    }
+    memcpy(&chunk, raw, 8);
+    chunk = GUINT64_FROM_LE(chunk);
+    if (n != sizeof raw || chunk == G_MAXUINT64 || (!first && chunk <= record->chunk)) {
+        vr_set_error(error, VR_ERROR_CORRUPT, "sums-damaged", NULL,
+                     "file of digests '%s' is damaged", path);
+        return FALSE;
+    }
+    record->chunk = chunk;
+    memcpy(record->digest.b, raw + 8, VR_DIGEST_LEN);
+    return TRUE;
+}
+
+static gboolean
+put(FILE *file, const Record *record)
+{
+    guint8 raw[VR_SUMS_RECORD_LEN];
+
+    encode(raw, record->chunk, &record->digest);
+    return fwrite(raw, sizeof raw, 1, file) == 1;
+}
+
+/* Flushes, syncs, closes. @ok: everything so far went well. */
+static gboolean
+finish(FILE *file, const char *path, gboolean ok, GError **error)
+{
+    gboolean done = ok && fflush(file) == 0 && fsync(fileno(file)) == 0;
+
+    if (!done)
+        vr_set_error_errno(error, errno, "cannot write '%s'", path);
+    fclose(file);
+    return done;
+}
+
+gboolean
+vr_sums_write(const char *path, VrManifest *manifest, GError **error)
+{
+    g_autoptr(VrExtents) extents = vr_manifest_overlay_extents(manifest);
+    FILE *file = open_file(path, "we", error);
+    gboolean ok = TRUE;
+
+    if (!file)
+        return FALSE;
+    for (guint i = 0; ok && i < vr_extents_count(extents); i++) {
+        const VrExtent *e = vr_extents_get(extents, i);
+        guint64 end = vr_chunk_count(e->offset + e->length);
+
+        for (guint64 c = e->offset / VR_CHUNK_SIZE; ok && c < end; c++) {
+            Record record = {.chunk = c};
+            vr_manifest_get(manifest, c, &record.digest);
+            ok = put(file, &record);
+        }
+    }
+    return finish(file, path, ok, error);
+}
+
+static gboolean
+merge_files(FILE *lower, const char *lower_path, FILE *upper, const char *upper_path, FILE *out,
+            guint64 end, gboolean *ret_io_ok, GError **error)
+{
+    Record a, b;
+
+    if (!next(lower, lower_path, &a, TRUE, error) || !next(upper, upper_path, &b, TRUE, error))
+        return FALSE;
+    while (MIN(a.chunk, b.chunk) < end) {
+        const Record *record = b.chunk <= a.chunk ? &b : &a;
+        gboolean skip_lower = a.chunk <= b.chunk;
+        gboolean skip_upper = b.chunk <= a.chunk;
+
+        if (!put(out, record)) {
+            *ret_io_ok = FALSE;
+            return TRUE;
+        }
+        if (skip_lower && !next(lower, lower_path, &a, FALSE, error))
+            return FALSE;
+        if (skip_upper && !next(upper, upper_path, &b, FALSE, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end, GError **error)
+{
+    FILE *a = open_file(lower, "re", error);
+    FILE *b = a ? open_file(upper, "re", error) : NULL;
+    FILE *o = b ? open_file(out, "we", error) : NULL;
+    gboolean io_ok = TRUE, ok = FALSE;
+
+    if (o) {
+        ok = merge_files(a, lower, b, upper, o, end, &io_ok, error);
+        if (ok)
+            ok = finish(o, out, io_ok, error);
+        else
+            fclose(o);
+    }
+    if (b)
+        fclose(b);
+    if (a)
+        fclose(a);
+    return ok;
+}
+
+gboolean
+vr_sums_count(const char *path, guint64 *ret_data, GError **error)
+{
+    FILE *file = open_file(path, "re", error);
+    Record record;
+    guint64 data = 0;
+    gboolean ok;
+
+    if (!file)
+        return FALSE;
+    for (ok = next(file, path, &record, TRUE, error); ok && record.chunk != G_MAXUINT64;
+         ok = next(file, path, &record, FALSE, error))
+        data += !vr_digest_is_zero(&record.digest);
+    fclose(file);
+    if (ok)
+        *ret_data = data;
+    return ok;
+}
+
+gboolean
+vr_sums_load(const char *path, VrManifest *manifest, GError **error)
+{
+    FILE *file = open_file(path, "re", error);
+    Record record;
+    gboolean ok;
+
+    if (!file)
+        return FALSE;
+    ok = next(file, path, &record, TRUE, error);
+    while (ok && record.chunk < vr_manifest_chunks(manifest)) {
+        ok = vr_manifest_set(manifest, record.chunk, &record.digest, error) &&
+             next(file, path, &record, FALSE, error);
+    }
+    fclose(file);
+    return ok;
+}

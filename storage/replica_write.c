@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "policies/error.h"
+#include "policies/fault.h"
+#include "storage/file_util.h"
+#include "storage/replica_private.h"
+
+#define BATCH 32 /* chunks: 2 MiB written at once */
+#define ZERO_RUN 4096
+#define ATTACHMENT_MAX_BYTES ((gint64) 512 * 1024 * 1024)
+#define ATTACHMENTS_PER_CYCLE 16
+
+/* One a thread, reused from body to body. */
+typedef struct {
+    guint8 *data; /* BATCH chunks, aligned for O_DIRECT */
+    guint64 chunks[BATCH];
+    VrDigest digests[BATCH];
+    guint n;
+    VrIncomingDisk *disk; /* of the collected chunks */
+} Batch;
+
+static void
+batch_free(gpointer data)
+{
+    Batch *batch = data;
+
+    free(batch->data);
+    g_free(batch);
+}
+
+static GPrivate batch_key = G_PRIVATE_INIT(batch_free);
+
+static Batch *
+batch_get(GError **error)
+{
+    Batch *batch = g_private_get(&batch_key);
+
+    if (!batch) {
+        void *data = NULL;
+
+        if (posix_memalign(&data, 4096, (gsize) BATCH * VR_CHUNK_SIZE) != 0) {
+            vr_set_error(error, VR_ERROR_TRANSIENT, "no-memory", NULL, "no memory to store chunks");
+            return NULL;
+        }
+        batch = g_new0(Batch, 1);
+        batch->data = data;
+        g_private_set(&batch_key, batch);
+    }
+    batch->n = 0;
+    return batch;
+}
+
+/* Data first: a chunk in the overlay is a chunk that is held. */
+static gboolean
+flush(Batch *batch, GError **error)
+{
+    guint n = batch->n;
+
+    batch->n = 0;
+    if (n == 0)
+        return TRUE;
+    if (!vr_layer_write(batch->disk->layer, batch->chunks, n, batch->data, error))
+        return FALSE;
+    for (guint i = 0; i < n; i++) {
+        if (!vr_manifest_set(batch->disk->manifest, batch->chunks[i], &batch->digests[i], error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+store_chunk(Batch *batch, VrIncomingDisk *disk, const VrFrameHeader *header, const guint8 *payload,
+            GError **error)
+{
+    gboolean goes_on = batch->n > 0 && batch->n < BATCH && batch->disk == disk &&
+                       header->chunk > batch->chunks[batch->n - 1];
+
+    if (!goes_on && !flush(batch, error))
+        return FALSE;
+    if (!vr_frame_decode(header, payload, batch->data + (gsize) batch->n * VR_CHUNK_SIZE, error))
+        return FALSE;
+    batch->disk = disk;
+    batch->chunks[batch->n] = header->chunk;
+    batch->digests[batch->n] = header->digest;
+    batch->n++;
+    return TRUE;
+}
+
+/* What is zero already needs no entry. */
+static gboolean
+store_zeros(VrIncomingDisk *disk, guint64 first, guint64 count, GError **error)
+{
+    guint64 end = first + count;
+
+    for (guint64 c = vr_manifest_next_nonzero(disk->manifest, first, end); c < end;
+         c = vr_manifest_next_nonzero(disk->manifest, c, end)) {
+        guint64 run = 1;
+
+        while (run < ZERO_RUN && c + run < end &&
+               vr_manifest_next_nonzero(disk->manifest, c + run, c + run + 1) == c + run)
+            run++;
+        if (!vr_layer_zero(disk->layer, c, run, error) ||
+            !vr_manifest_set_zero(disk->manifest, c, run, error))
+            return FALSE;
+        c += run;
+    }
+    return TRUE;
+}
+
+static VrIncomingDisk *
+frame_disk(VrIncoming *open, const VrFrameHeader *header, GError **error)
+{
+    VrIncomingDisk *disk =
+        header->disk < open->disks->len ? open->disks->pdata[header->disk] : NULL;
+
+    if (disk && header->chunk < disk->chunks && header->count > 0 &&
+        header->count <= disk->chunks - header->chunk)
+        return disk;
+    vr_set_error(error, VR_ERROR_INVALID, "bad-frame", NULL,
+                 "frame for disk %u, chunk %" G_GUINT64_FORMAT ", lies outside of cycle %s",
+                 header->disk, header->chunk, open->begin->cycle);
+    return NULL;
+}
+
+static gboolean
+store_body(VrIncoming *open, Batch *batch, const guint8 *body, gsize len, GError **error)
+{
+    while (len > 0) {
+        VrFrameHeader header;
+        const guint8 *payload;
+        VrIncomingDisk *disk;
+        gboolean ok = FALSE;
+
+        if (!vr_frame_next(&body, &len, &header, &payload, error) ||
+            !(disk = frame_disk(open, &header, error)))
+            return FALSE;
+        switch (header.kind) {
+        case VR_FRAME_RAW:
+        case VR_FRAME_ZSTD:
+            ok = store_chunk(batch, disk, &header, payload, error);
+            break;
+        case VR_FRAME_ZERO:
+            ok = flush(batch, error) && store_zeros(disk, header.chunk, header.count, error);
+            break;
+        }
+        if (!ok)
+            return FALSE;
+    }
+    return flush(batch, error);
+}
+
+static gboolean
+check_open(VrReplica *self, const char *cycle, GError **error)
+{
+    if (self->open && g_strcmp0(self->open->begin->cycle, cycle) == 0)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_NOT_FOUND, "cycle-unknown", "Begin the cycle again.",
+                 "replica of %s has no open cycle %s", self->uuid, cycle);
+    return FALSE;
+}
+
+gboolean
+vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize len, GError **error)
+{
+    Batch *batch = batch_get(error);
+    gboolean ok;
+
+    if (!batch)
+        return FALSE;
+    if (len > VR_BODY_MAX) {
+        vr_set_error(error, VR_ERROR_INVALID, "body-too-large", NULL,
+                     "body of %" G_GSIZE_FORMAT " bytes", len);
+        return FALSE;
+    }
+    g_rw_lock_reader_lock(&self->io);
+    ok = check_open(self, cycle, error);
+    if (ok) {
+        ok = store_body(self->open, batch, body, len, error) && vr_fault_point(VR_STEP_T2, error);
+        if (!ok)
+            g_atomic_int_set(&self->open->unproven, TRUE);
+    }
+    g_rw_lock_reader_unlock(&self->io);
+    return ok;
+}
+
+static void
+append_held(GByteArray *records, VrIncomingDisk *disk, guint64 first, guint max)
+{
+    g_autoptr(VrExtents) extents = vr_manifest_overlay_extents(disk->manifest);
+
+    for (guint i = 0; i < vr_extents_count(extents) && max > 0; i++) {
+        const VrExtent *e = vr_extents_get(extents, i);
+        guint64 start = e->offset / VR_CHUNK_SIZE;
+        guint64 n = vr_chunk_count(e->length);
+        guint64 skip = MIN(first, n);
+
+        first -= skip;
+        for (guint64 c = start + skip; c < start + n && max > 0; c++, max--) {
+            VrDigest digest;
+            vr_manifest_get(disk->manifest, c, &digest);
+            vr_sums_append(records, c, &digest);
+        }
+    }
+}
+
+GBytes *
+vr_replica_held(VrReplica *self, const char *cycle, const char *disk_name, guint64 first, guint max,
+                GError **error)
+{
+    g_autoptr(GByteArray) records = g_byte_array_new();
+    VrIncomingDisk *disk = NULL;
+
+    g_rw_lock_reader_lock(&self->io);
+    if (check_open(self, cycle, error)) {
+        disk = vr_incoming_find(self->open, disk_name);
+        if (disk)
+            append_held(records, disk, first, max);
+        else
+            vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-disk", NULL,
+                         "cycle %s has no disk '%s'", cycle, disk_name);
+    }
+    g_rw_lock_reader_unlock(&self->io);
+    return disk ? g_byte_array_free_to_bytes(g_steal_pointer(&records)) : NULL;
+}
+
+gboolean
+vr_replica_has_attachment(VrReplica *self, const char *sha256)
+{
+    g_autofree char *path = vr_replica_path(self, "attachments/%s", sha256);
+
+    return strlen(sha256) == 64 && strspn(sha256, "0123456789abcdef") == 64 &&
+           g_file_test(path, G_FILE_TEST_IS_REGULAR);
+}
+
+/* @fd from its start into @path, durable. */
+static gboolean
+spool(int fd, const char *path, GError **error)
+{
+    int out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    g_autofree char *buf = g_malloc(VR_CHUNK_SIZE);
+    off_t at = 0;
+    gssize n = 0;
+    gboolean ok = out >= 0;
+
+    while (ok && (n = pread(fd, buf, VR_CHUNK_SIZE, at)) > 0) {
+        ok = write(out, buf, (gsize) n) == n;
+        at += n;
+    }
+    ok = ok && n == 0 && fsync(out) == 0;
+    if (!ok)
+        vr_set_error_errno(error, errno ? errno : ENOSPC, "cannot store attachment '%s'", path);
+    if (out >= 0)
+        close(out);
+    return ok;
+}
+
+static gboolean
+check_attachment(int fd, const char *sha256, GError **error)
+{
+    g_autofree char *found = NULL;
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > ATTACHMENT_MAX_BYTES) {
+        vr_set_error(error, VR_ERROR_INVALID, "attachment-too-large", NULL,
+                     "an attachment is at most %" G_GINT64_FORMAT " bytes", ATTACHMENT_MAX_BYTES);
+        return FALSE;
+    }
+    found = vr_sha256_fd(fd, error);
+    if (!found || strcmp(found, sha256) == 0)
+        return found != NULL;
+    vr_set_error(error, VR_ERROR_CORRUPT, "attachment-differs", "Send it again.",
+                 "attachment has digest %s, not %s", found, sha256);
+    return FALSE;
+}
+
+static gboolean
+put_attachment(VrReplica *self, const char *cycle, const char *sha256, int fd, GError **error)
+{
+    g_autofree char *path = vr_replica_path(self, "attachments/%s", sha256);
+    g_autofree char *dir = vr_replica_path(self, "attachments");
+    g_autofree char *id = vr_random_id();
+    g_autofree char *temporary = vr_replica_path(self, "attachments/new-%s", id);
+
+    if (!check_open(self, cycle, error) || !check_attachment(fd, sha256, error))
+        return FALSE;
+    if (vr_replica_has_attachment(self, sha256))
+        return TRUE;
+    if (g_atomic_int_add(&self->open->attachments, 1) >= ATTACHMENTS_PER_CYCLE) {
+        vr_set_error(error, VR_ERROR_INVALID, "too-many-attachments", NULL,
+                     "cycle %s has sent %d attachments already", cycle, ATTACHMENTS_PER_CYCLE);
+        return FALSE;
+    }
+    if (!spool(fd, temporary, error)) {
+        (void) unlink(temporary);
+        return FALSE;
+    }
+    if (rename(temporary, path) < 0) {
+        vr_set_error_errno(error, errno, "cannot store attachment '%s'", path);
+        (void) unlink(temporary);
+        return FALSE;
+    }
+    return vr_fsync_dir(dir, error);
+}
+
+gboolean
+vr_replica_put_attachment(VrReplica *self, const char *cycle, const char *sha256, int fd,
+                          GError **error)
+{
+    gboolean ok;
+
+    if (strlen(sha256) != 64 || strspn(sha256, "0123456789abcdef") != 64) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-digest", NULL,
+                     "an attachment is named by 64 hex digits");
+        return FALSE;
+    }
+    g_rw_lock_reader_lock(&self->io);
+    ok = put_attachment(self, cycle, sha256, fd, error);
+    g_rw_lock_reader_unlock(&self->io);
+    return ok;
+}

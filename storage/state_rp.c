@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A recovery point counts as pinned while it has a hold, whatever the hold's reason. */
+#include "storage/state_rp.h"
+
+#include "policies/error.h"
+#include "storage/state_private.h"
+
+static const char *const rp_state_names[] = {
+    [VR_RP_LISTED] = "listed",
+    [VR_RP_RETIRING] = "retiring",
+};
+
+static gboolean
+rp_state_from_name(const char *name, VrRpState *ret_state)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(rp_state_names); i++) {
+        if (g_strcmp0(rp_state_names[i], name) == 0) {
+            *ret_state = (VrRpState) i;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+void
+vr_rp_row_free(VrRpRow *self)
+{
+    if (!self)
+        return;
+    g_free(self->uuid);
+    g_free(self->rp.cycle);
+    g_free(self->rp.root);
+    g_free(self->disks);
+    g_free(self->attachments);
+    g_free(self);
+}
+
+#define RP_COLUMNS                                                                                 \
+    "uuid, number, cycle, time_us, stored_us, consistency, root, bytes, state, disks, "            \
+    "attachments,"                                                                                 \
+    "EXISTS (SELECT 1 FROM hold WHERE hold.uuid = rp.uuid AND hold.number = rp.number)"
+
+static gpointer
+rp_row(sqlite3_stmt *stmt, GError **error)
+{
+    g_autoptr(VrRpRow) self = g_new0(VrRpRow, 1);
+
+    if (!vr_consistency_from_name((const char *) sqlite3_column_text(stmt, 5),
+                                  &self->rp.consistency)) {
+        vr_set_error_column(error, stmt, 5);
+        return NULL;
+    }
+    if (!rp_state_from_name((const char *) sqlite3_column_text(stmt, 8), &self->state)) {
+        vr_set_error_column(error, stmt, 8);
+        return NULL;
+    }
+    self->uuid = vr_column_text(stmt, 0);
+    self->rp.number = (guint64) sqlite3_column_int64(stmt, 1);
+    self->rp.cycle = vr_column_text(stmt, 2);
+    self->rp.time_us = sqlite3_column_int64(stmt, 3);
+    self->rp.stored_us = sqlite3_column_int64(stmt, 4);
+    self->rp.root = vr_column_text(stmt, 6);
+    self->rp.bytes = (guint64) sqlite3_column_int64(stmt, 7);
+    self->disks = vr_column_text(stmt, 9);
+    self->attachments = vr_column_text(stmt, 10);
+    self->rp.pinned = sqlite3_column_int(stmt, 11) != 0;
+    return g_steal_pointer(&self);
+}
+
+static gboolean
+insert_rp(VrState *self, const VrRpRow *row, GError **error)
+{
+    return vr_state_run(
+        self, NULL, error,
+        "INSERT INTO rp (uuid, number, cycle, time_us, stored_us, consistency, root, bytes,"
+        " state, disks, attachments) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "sisiississs", row->uuid, (gint64) row->rp.number, row->rp.cycle, row->rp.time_us,
+        row->rp.stored_us, vr_consistency_name(row->rp.consistency), row->rp.root,
+        (gint64) row->rp.bytes, rp_state_names[row->state], row->disks, row->attachments);
+}
+
+static gboolean
+set_head_pending(VrState *self, const char *uuid, gboolean pending, GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "INSERT INTO rp_head (uuid, pending) VALUES (?1, ?2)"
+                        " ON CONFLICT (uuid) DO UPDATE SET pending = ?2",
+                        "si", uuid, (gint64) pending);
+}
+
+gboolean
+vr_state_rp_commit(VrState *self, const VrRpRow *row, GError **error)
+{
+    if (!vr_state_begin(self, error))
+        return FALSE;
+    if (!insert_rp(self, row, error) || !set_head_pending(self, row->uuid, TRUE, error)) {
+        vr_state_rollback(self);
+        return FALSE;
+    }
+    return vr_state_commit(self, error);
+}
+
+gboolean
+vr_state_rp_head_applied(VrState *self, const char *uuid, GError **error)
+{
+    return set_head_pending(self, uuid, FALSE, error);
+}
+
+gboolean
+vr_state_rp_head_pending(VrState *self, const char *uuid, gboolean *ret_pending, GError **error)
+{
+    gint64 pending;
+
+    if (!vr_state_number(self, 0, &pending, error, "SELECT pending FROM rp_head WHERE uuid = ?1",
+                         "s", uuid))
+        return FALSE;
+    *ret_pending = pending != 0;
+    return TRUE;
+}
+
+GPtrArray *
+vr_state_rp_list(VrState *self, const char *uuid, GError **error)
+{
+    return vr_state_rows(self, rp_row, (GDestroyNotify) vr_rp_row_free, error,
+                         "SELECT " RP_COLUMNS " FROM rp WHERE uuid = ?1 ORDER BY number", "s",
+                         uuid);
+}
+
+VrRpRow *
+vr_state_rp_by_cycle(VrState *self, const char *uuid, const char *cycle, GError **error)
+{
+    return vr_state_row(self, rp_row, error,
+                        "SELECT " RP_COLUMNS " FROM rp WHERE uuid = ?1 AND cycle = ?2", "ss", uuid,
+                        cycle);
+}
+
+gboolean
+vr_state_rp_set_state(VrState *self, const char *uuid, guint64 number, VrRpState state,
+                      GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "UPDATE rp SET state = ?3 WHERE uuid = ?1 AND number = ?2", "sis", uuid,
+                        (gint64) number, rp_state_names[state]);
+}
+
+gboolean
+vr_state_rp_set_bytes(VrState *self, const char *uuid, guint64 number, guint64 bytes,
+                      GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "UPDATE rp SET bytes = ?3 WHERE uuid = ?1 AND number = ?2", "sii", uuid,
+                        (gint64) number, (gint64) bytes);
+}
+
+gboolean
+vr_state_rp_delete(VrState *self, const char *uuid, guint64 number, GError **error)
+{
+    return vr_state_run(self, NULL, error, "DELETE FROM rp WHERE uuid = ?1 AND number = ?2", "si",
+                        uuid, (gint64) number);
+}
+
+gboolean
+vr_state_rp_delete_all(VrState *self, const char *uuid, GError **error)
+{
+    if (!vr_state_begin(self, error))
+        return FALSE;
+    if (!vr_state_run(self, NULL, error, "DELETE FROM rp WHERE uuid = ?1", "s", uuid) ||
+        !vr_state_run(self, NULL, error, "DELETE FROM rp_head WHERE uuid = ?1", "s", uuid)) {
+        vr_state_rollback(self);
+        return FALSE;
+    }
+    return vr_state_commit(self, error);
+}
+
+gboolean
+vr_state_hold_add(VrState *self, const char *uuid, guint64 number, const char *reason,
+                  GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (vr_state_run(self, NULL, &local,
+                     "INSERT INTO hold VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING", "sis", uuid,
+                     (gint64) number, reason))
+        return TRUE;
+    if (g_str_equal(vr_error_slug(local), "state-constraint"))
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-rp",
+                     "See 'virt-replica rp-list' for the recovery points.",
+                     "domain %s has no recovery point %" G_GUINT64_FORMAT, uuid, number);
+    else
+        g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+gboolean
+vr_state_hold_remove(VrState *self, const char *uuid, guint64 number, const char *reason,
+                     GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "DELETE FROM hold WHERE uuid = ?1 AND number = ?2 AND reason = ?3", "sis",
+                        uuid, (gint64) number, reason);
+}
+
+gboolean
+vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
+                  GError **error)
+{
+    gint64 held;
+
+    if (!vr_state_number(self, 0, &held, error,
+                         "SELECT EXISTS (SELECT 1 FROM hold WHERE uuid = ?1 AND number = ?2)", "si",
+                         uuid, (gint64) number))
+        return FALSE;
+    *ret_held = held != 0;
+    return TRUE;
+}
