@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "plugin/api/api.h"
+#include "plugin/check.h"
+#include "plugin/protection_view.h"
+#include "plugin/cycle/replicate.h"
+#include "policies/error.h"
+#include "policies/ids.h"
+#include "qmp/domain_ops.h"
+#include "storage/json_util.h"
+
+#define DEFAULT_STORE "default"
+#define DEFAULT_POLICY "default"
+
+/* "exclude": ["vdb", ...] as comma-separated text. */
+static char *
+read_exclude(JsonObject *object, GError **error)
+{
+    JsonNode *node = json_object_get_member(object, "exclude");
+    JsonArray *array = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
+        const char *disk = json_array_get_string_element(array, i);
+
+        if (!vr_disk_name_valid(disk)) {
+            g_autofree char *shown = vr_display_name(disk ? disk : "", 32);
+
+            vr_set_error(error, VR_ERROR_INVALID, "bad-disk-name", "Use target names such as vdb.",
+                         "'%s' cannot be the target of a disk", shown);
+            return NULL;
+        }
+        g_string_append_printf(text, "%s%s", text->len ? "," : "", disk);
+    }
+    return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+typedef struct {
+    const char *domain, *peer, *store, *policy;
+    char *exclude; /* owned */
+} Wanted;
+
+static gboolean
+read_wanted(const VrHttpRequest *request, Wanted *wanted, GError **error)
+{
+    JsonObject *object = vr_http_request_object(request, error);
+
+    if (object == NULL || (wanted->domain = vr_json_string(object, "domain", 255, error)) == NULL ||
+        (wanted->peer = vr_json_string(object, "peer", 64, error)) == NULL ||
+        !vr_json_string_opt(object, "store", VR_NAME_MAX, &wanted->store, error) ||
+        !vr_json_string_opt(object, "policy", VR_NAME_MAX, &wanted->policy, error))
+        return FALSE;
+    if (wanted->store == NULL)
+        wanted->store = DEFAULT_STORE;
+    if (wanted->policy == NULL)
+        wanted->policy = DEFAULT_POLICY;
+    wanted->exclude = read_exclude(object, error);
+    return wanted->exclude != NULL;
+}
+
+static gboolean
+check(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    Wanted wanted = {0};
+    g_auto(GStrv) exclude = NULL;
+    g_autoptr(VrFindings) findings = vr_findings_new();
+    JsonObject *object;
+
+    if (!read_wanted(request, &wanted, error))
+        return FALSE;
+    exclude = wanted.exclude[0] ? g_strsplit(wanted.exclude, ",", -1) : g_new0(char *, 1);
+    g_free(wanted.exclude);
+    if (!vr_check_source(data,
+                         &(VrCheckWanted){wanted.domain, wanted.peer, wanted.store,
+                                          (const char *const *) exclude},
+                         findings, NULL, vr_http_request_cancel(request), error))
+        return FALSE;
+    object = json_object_new();
+    json_object_set_boolean_member(object, "ok", vr_findings_errors(findings) == 0);
+    json_object_set_array_member(object, "findings", vr_findings_to_json(findings));
+    vr_api_reply(reply, 200, object);
+    return TRUE;
+}
+
+static gboolean
+not_protected(VrApp *app, const VrDomInfo *info, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, info->uuid, NULL);
+
+    if (row == NULL)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_REFUSED, "already-protected", "See 'virt-replica info'.",
+                 "domain '%s' is protected already (state %s)", info->name,
+                 vr_protection_state_name(row->state));
+    return FALSE;
+}
+
+static gboolean
+protect(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    Wanted wanted = {0};
+    g_autoptr(VrPeer) peer = NULL;
+    g_autoptr(VrDomInfo) info = NULL;
+    g_autoptr(VrPolicy) policy = NULL;
+    g_autofree char *exclude = NULL;
+    JsonObject *args;
+    gint64 id;
+
+    if (!read_wanted(request, &wanted, error))
+        return FALSE;
+    exclude = wanted.exclude;
+    peer = vr_state_peer_get(app->state, wanted.peer, error);
+    policy = peer ? vr_policy_files_get(app->policies, wanted.policy, error) : NULL;
+    info = policy ? vr_dom_info(app->conn, wanted.domain, error) : NULL;
+    if (info == NULL || !not_protected(app, info, error))
+        return FALSE;
+    args = json_object_new();
+    json_object_set_string_member(args, "peer", peer->fingerprint);
+    json_object_set_string_member(args, "store", wanted.store);
+    json_object_set_string_member(args, "policy", wanted.policy);
+    json_object_set_string_member(args, "exclude", exclude);
+    if (!vr_jobs_start(app->jobs, "protect", info->uuid, info->name, args, &id, error))
+        return FALSE;
+    vr_api_reply_job(reply, id);
+    return TRUE;
+}
+
+static gboolean
+list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);
+    JsonArray *array;
+
+    if (rows == NULL)
+        return FALSE;
+    array = json_array_new();
+    for (guint i = 0; i < rows->len; i++)
+        json_array_add_element(array, vr_protection_view(app, g_ptr_array_index(rows, i)));
+    vr_api_reply_array(reply, array);
+    return TRUE;
+}
+
+static VrProtection *
+find(const VrHttpRequest *request, VrApp *app, GError **error)
+{
+    return vr_app_find_protection(app, vr_http_request_param(request, "domain"), error);
+}
+
+/* The same for what only the source can do. */
+static VrProtection *
+find_source(const VrHttpRequest *request, VrApp *app, GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, app, error);
+    g_autoptr(VrPeer) peer = row ? vr_state_peer_get(app->state, row->peer, NULL) : NULL;
+    g_autofree char *action = NULL;
+
+    if (row == NULL || row->role == VR_ROLE_SOURCE)
+        return g_steal_pointer(&row);
+    action = g_strdup_printf("Run it on host '%s'.", peer ? peer->name : row->peer);
+    vr_set_error(error, VR_ERROR_REFUSED, "not-source", action,
+                 "domain '%s': this host holds its replica; its source decides", row->name);
+    return NULL;
+}
+
+static gboolean
+info(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, data, error);
+
+    if (row == NULL)
+        return FALSE;
+    vr_http_reply_json(reply, 200, vr_protection_view(data, row));
+    return TRUE;
+}
+
+static gboolean
+admits(const VrProtection *row, VrOperation operation, GError **error)
+{
+    if (vr_protection_admits(row->state, operation, error))
+        return TRUE;
+    g_prefix_error(error, "domain '%s': ", row->name);
+    return FALSE;
+}
+
+/* @args: (transfer full) */
+static gboolean
+start_job(VrApp *app, const char *kind, const VrProtection *row, JsonObject *args, VrHttpReply *reply,
+          GError **error)
+{
+    gint64 id;
+
+    if (!vr_jobs_start(app->jobs, kind, row->uuid, row->name, args, &id, error))
+        return FALSE;
+    vr_api_reply_job(reply, id);
+    return TRUE;
+}
+
+static JsonObject *
+flag_args(const VrHttpRequest *request, const char *flag)
+{
+    JsonNode *body = vr_http_request_json(request);
+    JsonObject *object = body && JSON_NODE_HOLDS_OBJECT(body) ? json_node_get_object(body) : NULL;
+    JsonObject *args = json_object_new();
+
+    json_object_set_boolean_member(args, flag,
+                                   object && json_object_get_boolean_member_with_default(object, flag, FALSE));
+    return args;
+}
+
+static gboolean
+sync_now(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find_source(request, data, error);
+
+    return row != NULL && admits(row, VR_OPERATION_SYNC, error) &&
+           start_job(data, "sync", row, flag_args(request, "quiesce"), reply, error);
+}
+
+static gboolean
+unprotect(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find_source(request, data, error);
+
+    return row != NULL && admits(row, VR_OPERATION_UNPROTECT, error) &&
+           start_job(data, "unprotect", row, flag_args(request, "keep_replica"), reply, error);
+}
+
+static gboolean
+failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, data, error);
+    JsonObject *object = row ? vr_http_request_object(request, error) : NULL;
+    const char *mode = object ? vr_json_string(object, "mode", 16, error) : NULL;
+
+    if (mode == NULL)
+        return FALSE;
+    if (strcmp(mode, "planned") != 0) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-mode", "Use --planned.", "'%s' is not a kind of failover", mode);
+        return FALSE;
+    }
+    return admits(row, VR_OPERATION_PLANNED_FAILOVER, error) &&
+           start_job(data, "failover", row, flag_args(request, "force"), reply, error);
+}
+
+/* Changes the state between two cycles, never under one. */
+static gboolean
+change_state(const VrHttpRequest *request, VrApp *app, VrProtection *row, VrOperation operation,
+             VrProtectionEvent event, GError **error)
+{
+    gint64 job = vr_jobs_running(app->jobs, row->uuid);
+    gboolean ok;
+
+    if (!admits(row, operation, error))
+        return FALSE;
+    if (job != 0) {
+        vr_set_error(error, VR_ERROR_CONFLICT, "job-running", "Wait for it with 'virt-replica job-wait'.",
+                     "domain '%s': job %" G_GINT64_FORMAT " is at work on it", row->name, job);
+        return FALSE;
+    }
+    if (!vr_guard_take(app->guards, row->uuid, vr_operation_name(operation), -1, vr_http_request_cancel(request),
+                       error))
+        return FALSE;
+    ok = vr_app_set_state(app, row->uuid, event, row, error);
+    vr_guard_release(app->guards, row->uuid);
+    return ok;
+}
+
+static gboolean
+pause_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(VrProtection) row = find_source(request, app, error);
+
+    if (row == NULL || !change_state(request, app, row, VR_OPERATION_PAUSE, VR_EVENT_PAUSED, error))
+        return FALSE;
+    vr_scheduler_remove(app->scheduler, row->uuid);
+    vr_http_reply_json(reply, 200, vr_protection_view(app, row));
+    return TRUE;
+}
+
+static gboolean
+resume_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(VrProtection) row = find_source(request, app, error);
+
+    if (row == NULL ||
+        !change_state(request, app, row, VR_OPERATION_RESUME,
+                      row->base_number ? VR_EVENT_RESUMED : VR_EVENT_RESUMED_INITIAL, error) ||
+        !vr_replicate_schedule(app, row, error))
+        return FALSE;
+    vr_http_reply_json(reply, 200, vr_protection_view(app, row));
+    return TRUE;
+}
+
+static gboolean
+points(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, data, error);
+    JsonNode *node =
+        row ? vr_recovery_points_view(data, row, vr_http_request_cancel(request), error) : NULL;
+
+    if (node == NULL)
+        return FALSE;
+    vr_http_reply_json(reply, 200, node);
+    return TRUE;
+}
+
+static gboolean
+point(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, data, error);
+    g_autoptr(JsonNode) node =
+        row ? vr_recovery_points_view(data, row, vr_http_request_cancel(request), error) : NULL;
+    const char *number = vr_http_request_param(request, "number");
+    JsonArray *array = node ? json_node_get_array(node) : NULL;
+
+    if (array == NULL)
+        return FALSE;
+    for (guint i = 0; i < json_array_get_length(array); i++) {
+        JsonNode *element = json_array_get_element(array, i);
+        g_autofree char *text = g_strdup_printf(
+            "%" G_GINT64_FORMAT, json_object_get_int_member(json_node_get_object(element), "number"));
+
+        if (strcmp(text, number) == 0) {
+            vr_http_reply_json(reply, 200, json_node_copy(element));
+            return TRUE;
+        }
+    }
+    vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-rp", "See 'virt-replica rp-list'.",
+                 "domain '%s' has no recovery point %s", row->name, number);
+    return FALSE;
+}
+
+#define PROTECTION "/v1/protections/{domain}"
+
+const VrHttpRoute vr_api_protection_routes[] = {
+    {"POST", "/v1/check", check, VR_HTTP_BODY_JSON},
+    {"GET", "/v1/protections", list, VR_HTTP_BODY_NONE},
+    {"POST", "/v1/protections", protect, VR_HTTP_BODY_JSON},
+    {"GET", PROTECTION, info, VR_HTTP_BODY_NONE},
+    {"POST", PROTECTION "/sync", sync_now, VR_HTTP_BODY_JSON},
+    {"POST", PROTECTION "/pause", pause_protection, VR_HTTP_BODY_JSON},
+    {"POST", PROTECTION "/resume", resume_protection, VR_HTTP_BODY_JSON},
+    {"POST", PROTECTION "/unprotect", unprotect, VR_HTTP_BODY_JSON},
+    {"POST", PROTECTION "/failover", failover, VR_HTTP_BODY_JSON},
+    {"GET", PROTECTION "/recovery-points", points, VR_HTTP_BODY_NONE},
+    {"GET", PROTECTION "/recovery-points/{number}", point, VR_HTTP_BODY_NONE},
+};
+const guint vr_n_api_protection_routes = G_N_ELEMENTS(vr_api_protection_routes);

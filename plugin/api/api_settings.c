@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "plugin/api/api.h"
+#include "plugin/cycle/replicate.h"
+#include "policies/error.h"
+#include "policies/ids.h"
+#include "policies/network_map.h"
+#include "storage/json_util.h"
+
+static gboolean
+policy_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_auto(GStrv) names = vr_policy_files_list(app->policies);
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; names[i] != NULL; i++) {
+        g_autoptr(GError) broken = NULL;
+        g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, names[i], &broken);
+        JsonObject *object = json_object_new();
+
+        json_object_set_string_member(object, "name", names[i]);
+        json_object_set_boolean_member(object, "builtin", !vr_policy_files_has_file(app->policies, names[i]));
+        if (policy != NULL) {
+            json_object_set_double_member(object, "interval_seconds",
+                                          (double) policy->interval_us / G_USEC_PER_SEC);
+            json_object_set_double_member(object, "rpo_target_seconds",
+                                          (double) policy->rpo_target_us / G_USEC_PER_SEC);
+        } else {
+            json_object_set_string_member(object, "error", broken->message);
+        }
+        json_array_add_object_element(array, object);
+    }
+    vr_api_reply_array(reply, array);
+    return TRUE;
+}
+
+static gboolean
+policy_dump(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    const char *name = vr_http_request_param(request, "name");
+    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, name, error);
+    g_autofree char *text = NULL;
+    JsonObject *object;
+
+    if (policy == NULL)
+        return FALSE;
+    text = vr_policy_to_text(policy);
+    object = json_object_new();
+    json_object_set_string_member(object, "name", name);
+    json_object_set_string_member(object, "text", text);
+    vr_api_reply(reply, 200, object);
+    return TRUE;
+}
+
+/* Domains that have the policy get its new times at once; the target learns of it with the next cycle. */
+static void
+reschedule(VrApp *app, const char *policy)
+{
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
+
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+        VrScheduleInfo info;
+
+        vr_scheduler_info(app->scheduler, row->uuid, &info);
+        if (row->role == VR_ROLE_SOURCE && info.known && strcmp(row->policy, policy) == 0)
+            (void) vr_replicate_schedule(app, row, NULL);
+    }
+}
+
+static gboolean
+policy_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    const char *name = vr_http_request_param(request, "name");
+    JsonObject *body = vr_http_request_object(request, error);
+    const char *text = body ? vr_json_string(body, "text", 64 * 1024, error) : NULL;
+    const char *file = NULL;
+
+    if (text == NULL || !vr_json_string_opt(body, "file", 4096, &file, error) ||
+        !vr_policy_files_put(app->policies, name, file ? file : name, text, error))
+        return FALSE;
+    reschedule(app, name);
+    return TRUE;
+}
+
+static gboolean
+policy_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    const char *name = vr_http_request_param(request, "name");
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);
+
+    if (rows == NULL)
+        return FALSE;
+    for (guint i = 0; i < rows->len; i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+
+        if (row->role != VR_ROLE_SOURCE || strcmp(row->policy, name) != 0)
+            continue;
+        vr_set_error(error, VR_ERROR_REFUSED, "policy-in-use", "Unprotect it, or give it another policy.",
+                     "policy '%s' is used by domain '%s'", name, row->name);
+        return FALSE;
+    }
+    return vr_policy_files_delete(app->policies, name, error);
+}
+
+static JsonObject *
+store_json(VrApp *app, const VrStoreRow *row)
+{
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
+    JsonObject *object = json_object_new();
+    struct statvfs fs = {0};
+    guint users = 0;
+
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VrProtection *protection = g_ptr_array_index(rows, i);
+
+        users += protection->role == VR_ROLE_TARGET && strcmp(protection->store, row->name) == 0;
+    }
+    (void) statvfs(row->path, &fs);
+    json_object_set_string_member(object, "name", row->name);
+    json_object_set_string_member(object, "path", row->path);
+    json_object_set_int_member(object, "bytes_free", (gint64) ((guint64) fs.f_bavail * fs.f_frsize));
+    json_object_set_int_member(object, "bytes_total", (gint64) ((guint64) fs.f_blocks * fs.f_frsize));
+    json_object_set_int_member(object, "protections", users);
+    return object;
+}
+
+static gboolean
+store_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(GPtrArray) rows = vr_state_store_list(app->state, error);
+    JsonArray *array;
+
+    if (rows == NULL)
+        return FALSE;
+    array = json_array_new();
+    for (guint i = 0; i < rows->len; i++)
+        json_array_add_object_element(array, store_json(app, g_ptr_array_index(rows, i)));
+    vr_api_reply_array(reply, array);
+    return TRUE;
+}
+
+static gboolean
+store_info(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    VrStoreRow *row = vr_state_store_get(app->state, vr_http_request_param(request, "name"), error);
+
+    if (row == NULL)
+        return FALSE;
+    vr_api_reply(reply, 200, store_json(app, row));
+    vr_store_row_free(row);
+    return TRUE;
+}
+
+static gboolean
+store_path_fits(VrApp *app, const char *name, const char *path, GError **error)
+{
+    VrStoreRow *before = vr_state_store_get(app->state, name, NULL);
+    gboolean moved = before != NULL && strcmp(before->path, path) != 0;
+    struct stat st;
+
+    vr_store_row_free(before);
+    if (moved) {
+        vr_set_error(error, VR_ERROR_REFUSED, "store-exists", "Use another name, or store-undefine it first.",
+                     "store '%s' is defined with another directory", name);
+        return FALSE;
+    }
+    if (path[0] == '/' && stat(path, &st) == 0 && S_ISDIR(st.st_mode) && access(path, W_OK | X_OK) == 0)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_INVALID, "store-not-writable", "Create the directory or mount its file system.",
+                 "store '%s': %s is not a directory that can be written", name, path);
+    return FALSE;
+}
+
+static gboolean
+store_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    const char *name = vr_http_request_param(request, "name");
+    JsonObject *body = vr_http_request_object(request, error);
+    const char *path = body ? vr_json_string(body, "path", 4096, error) : NULL;
+    VrStoreRow row = {(char *) name, (char *) path};
+
+    if (path == NULL)
+        return FALSE;
+    if (!vr_name_valid(name)) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-store-name", "Use letters, digits, dots and dashes.",
+                     "'%s' cannot be the name of a store", name);
+        return FALSE;
+    }
+    return store_path_fits(app, name, path, error) && vr_state_store_put(app->state, &row, error);
+}
+
+static gboolean
+store_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+
+    return vr_state_store_delete(app->state, vr_http_request_param(request, "name"), error);
+}
+
+static gboolean
+netmap_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    const char *name = vr_http_request_query(request, "peer");
+    g_autoptr(VrPeer) peer = name ? vr_state_peer_get(app->state, name, error) : NULL;
+    g_autoptr(GPtrArray) rows = NULL;
+    JsonArray *array;
+
+    if (name != NULL && peer == NULL)
+        return FALSE;
+    rows = vr_state_netmap_list(app->state, peer ? peer->fingerprint : NULL, error);
+    if (rows == NULL)
+        return FALSE;
+    array = json_array_new();
+    for (guint i = 0; i < rows->len; i++) {
+        const VrNetmapRow *row = g_ptr_array_index(rows, i);
+        g_autoptr(VrPeer) owner = vr_state_peer_get(app->state, row->peer, NULL);
+        JsonObject *object = json_object_new();
+
+        json_object_set_string_member(object, "peer", owner ? owner->name : row->peer);
+        json_object_set_string_member(object, "source", row->source);
+        json_object_set_string_member(object, "target", row->target);
+        if (row->test != NULL)
+            json_object_set_string_member(object, "test", row->test);
+        else
+            json_object_set_null_member(object, "test");
+        json_array_add_object_element(array, object);
+    }
+    vr_api_reply_array(reply, array);
+    return TRUE;
+}
+
+static gboolean
+netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    JsonObject *body = vr_http_request_object(request, error);
+    const char *name = body ? vr_json_string(body, "peer", 64, error) : NULL;
+    const char *source = name ? vr_json_string(body, "source", 255, error) : NULL;
+    const char *target = source ? vr_json_string(body, "target", 255, error) : NULL;
+    const char *test = NULL;
+    g_autoptr(VrPeer) peer = NULL;
+    g_autoptr(VrNetworkMap) check = vr_network_map_new();
+
+    if (target == NULL || !vr_json_string_opt(body, "test", 255, &test, error))
+        return FALSE;
+    peer = vr_state_peer_get(app->state, name, error);
+    if (peer == NULL || !vr_network_map_set(check, peer->name, source, target, test, error))
+        return FALSE;
+    return vr_state_netmap_put(app->state,
+                               &(VrNetmapRow){peer->fingerprint, (char *) source, (char *) target, (char *) test},
+                               error);
+}
+
+static gboolean
+netmap_unset(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    const char *name = vr_http_request_query(request, "peer");
+    const char *source = vr_http_request_query(request, "source");
+    g_autoptr(VrPeer) peer = NULL;
+
+    if (name == NULL || source == NULL) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-query", NULL, "peer and source must be given");
+        return FALSE;
+    }
+    peer = vr_state_peer_get(app->state, name, error);
+    return peer != NULL && vr_state_netmap_delete(app->state, peer->fingerprint, source, error);
+}
+
+const VrHttpRoute vr_api_settings_routes[] = {
+    {"GET", "/v1/policies", policy_list, VR_HTTP_BODY_NONE},
+    {"GET", "/v1/policies/{name}", policy_dump, VR_HTTP_BODY_NONE},
+    {"PUT", "/v1/policies/{name}", policy_define, VR_HTTP_BODY_JSON},
+    {"DELETE", "/v1/policies/{name}", policy_undefine, VR_HTTP_BODY_NONE},
+    {"GET", "/v1/stores", store_list, VR_HTTP_BODY_NONE},
+    {"GET", "/v1/stores/{name}", store_info, VR_HTTP_BODY_NONE},
+    {"PUT", "/v1/stores/{name}", store_define, VR_HTTP_BODY_JSON},
+    {"DELETE", "/v1/stores/{name}", store_undefine, VR_HTTP_BODY_NONE},
+    {"GET", "/v1/netmaps", netmap_list, VR_HTTP_BODY_NONE},
+    {"PUT", "/v1/netmaps", netmap_set, VR_HTTP_BODY_JSON},
+    {"DELETE", "/v1/netmaps", netmap_unset, VR_HTTP_BODY_NONE},
+};
+const guint vr_n_api_settings_routes = G_N_ELEMENTS(vr_api_settings_routes);

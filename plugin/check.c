@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/check.h"
+
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "plugin/cycle/protection_push.h"
+#include "plugin/target_domain.h"
+#include "policies/error.h"
+#include "policies/ids.h"
+#include "qmp/domain_check.h"
+#include "qmp/domain_ops.h"
+#include "qmp/point_backup.h"
+#include "storage/json_util.h"
+#include "storage/run_program.h"
+
+#define STORE_MIN_FREE (G_GUINT64_CONSTANT(256) << 20)
+
+void
+vr_check_facts_clear(VrCheckFacts *facts)
+{
+    g_clear_pointer(&facts->uuid, g_free);
+    g_clear_pointer(&facts->name, g_free);
+    g_clear_pointer(&facts->peer, g_free);
+}
+
+JsonArray *
+vr_findings_to_json(const VrFindings *findings)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < vr_findings_count(findings); i++) {
+        const VrFinding *finding = vr_findings_get(findings, i);
+        JsonObject *object = json_object_new();
+
+        json_object_set_string_member(object, "severity", vr_finding_severity_name(finding->severity));
+        json_object_set_string_member(object, "code", finding->code);
+        json_object_set_string_member(object, "message", finding->message);
+        json_object_set_string_member(object, "action", finding->action);
+        json_array_add_object_element(array, object);
+    }
+    return array;
+}
+
+static const VrFinding *
+first_error(const VrFindings *findings)
+{
+    for (guint i = 0; i < vr_findings_count(findings); i++) {
+        const VrFinding *finding = vr_findings_get(findings, i);
+
+        if (finding->severity == VR_FINDING_ERROR)
+            return finding;
+    }
+    return NULL;
+}
+
+gboolean
+vr_check_passed(const VrFindings *findings, const char *domain, GError **error)
+{
+    const VrFinding *finding = first_error(findings);
+    guint errors = vr_findings_errors(findings);
+
+    if (finding == NULL)
+        return TRUE;
+    if (errors == 1)
+        vr_set_error(error, VR_ERROR_REFUSED, finding->code, finding->action, "domain '%s': %s", domain,
+                     finding->message);
+    else
+        vr_set_error(error, VR_ERROR_REFUSED, finding->code, "See all of them with 'virt-replica check'.",
+                     "domain '%s': %s (and %u more)", domain, finding->message, errors - 1);
+    return FALSE;
+}
+
+/* Bitmaps need version 3 of the format; libvirt says so only when the backup begins. */
+static void
+check_format_version(const VrDomDisk *disk, VrFindings *findings)
+{
+    const char *argv[] = {"qemu-img", "info", "-U", "-f", "qcow2", "--output=json", disk->path, NULL};
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *action = NULL;
+
+    if (!vr_run_program(argv, NULL, &text, &error)) {
+        vr_findings_add(findings, VR_FINDING_ERROR, "disk-not-readable", "Check the image and its path.",
+                        "disk '%s' (%s) cannot be read: %s", disk->target, disk->path, error->message);
+        return;
+    }
+    if (strstr(text, "\"compat\": \"0.10\"") == NULL)
+        return;
+    action = g_strdup_printf("Shut the domain off and run: qemu-img amend -f qcow2 -o compat=1.1 '%s'",
+                             disk->path);
+    vr_findings_add(findings, VR_FINDING_ERROR, "disk-qcow2-v2", action,
+                    "disk '%s' (%s) is qcow2 version 2, which cannot hold a bitmap", disk->target,
+                    disk->path);
+}
+
+static gboolean
+check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude, VrFindings *findings,
+            JsonArray *ret_disks, GError **error)
+{
+    g_autoptr(GPtrArray) wanted = vr_domain_replicated_disks(model, exclude);
+    g_autoptr(GPtrArray) disks = vr_dom_disks(app->conn, model->uuid, error);
+
+    if (disks == NULL)
+        return FALSE;
+    vr_domain_check_protectable(model, exclude, vr_conn_qemu_version(app->conn), findings);
+    for (guint i = 0; i < wanted->len; i++) {
+        const VrDomainDisk *disk = g_ptr_array_index(wanted, i);
+        const VrDomDisk *fact = vr_dom_disk_find(disks, disk->target);
+        JsonObject *object;
+
+        if (fact == NULL || fact->path == NULL)
+            continue;
+        if (g_strcmp0(fact->format, "qcow2") == 0)
+            check_format_version(fact, findings);
+        object = json_object_new();
+        json_object_set_string_member(object, "name", fact->target);
+        json_object_set_int_member(object, "size", (gint64) fact->size_bytes);
+        json_array_add_object_element(ret_disks, object);
+    }
+    return TRUE;
+}
+
+/* Any job of the domain stops a backup from beginning; one with a socket of ours is ours. */
+static gboolean
+check_foreign_job(VrApp *app, const VrDomInfo *info, VrFindings *findings, GError **error)
+{
+    g_autofree char *socket = NULL;
+    g_autoptr(VrDom) dom = NULL;
+    virDomainJobInfo job = {0};
+
+    if (info->state == VR_DOM_SHUTOFF)
+        return TRUE;
+    if (!vr_point_backup_job_socket(app->conn, info->uuid, &socket, error))
+        return FALSE;
+    if (socket != NULL && vr_point_backup_socket_is_ours(socket))
+        return TRUE;
+    dom = vr_dom_open(app->conn, info->uuid, error);
+    if (dom == NULL)
+        return FALSE;
+    if (virDomainGetJobInfo(dom->dom, &job) == 0 && job.type != VIR_DOMAIN_JOB_NONE)
+        vr_findings_add(findings, VR_FINDING_ERROR, "backup-job-running",
+                        "Wait until it has ended, or end it: virsh domjobabort.",
+                        "domain '%s' has a backup or other job of another program", info->name);
+    return TRUE;
+}
+
+static void
+check_fence(VrApp *app, VrFindings *findings)
+{
+    if (!vr_fence_active(app->fence))
+        vr_findings_add(findings, VR_FINDING_WARNING, "fence-inactive",
+                        "Check /etc/libvirt/hooks/qemu.d/virt-replica, then reload libvirtd.",
+                        "libvirt on host '%s' does not call the virt-replica hook", app->config->name);
+}
+
+static void
+check_state(const VrDomInfo *info, VrFindings *findings)
+{
+    if (!info->persistent)
+        vr_findings_add(findings, VR_FINDING_ERROR, "domain-transient", "Define it: virsh define.",
+                        "domain '%s' is transient and would vanish when shut off", info->name);
+    if (info->managed_save)
+        vr_findings_add(findings, VR_FINDING_WARNING, "managed-save",
+                        "Start it, or remove the image: virsh managedsave-remove.",
+                        "domain '%s' has a managed save image; a replica boots its disks only", info->name);
+    if (info->internal_snapshots > 0)
+        vr_findings_add(findings, VR_FINDING_WARNING, "internal-snapshots",
+                        "Do not revert to one while the domain is protected: unprotect it before.",
+                        "domain '%s' has %u snapshots; reverting a running domain with bitmaps stops it",
+                        info->name, info->internal_snapshots);
+}
+
+static JsonNode *
+target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer, const char *xml,
+               JsonArray *disks, GError **error)
+{
+    JsonArray *networks = vr_netmap_json(app, vr_peer_client_fingerprint(peer), error);
+    JsonObject *object;
+    JsonNode *node;
+
+    if (networks == NULL)
+        return NULL;
+    object = json_object_new();
+    json_object_set_string_member(object, "xml", xml);
+    json_object_set_string_member(object, "store", wanted->store);
+    json_object_set_array_member(object, "disks", json_array_ref(disks));
+    json_object_set_array_member(object, "networks", networks);
+    node = json_node_new(JSON_NODE_OBJECT);
+    json_node_take_object(node, object);
+    return node;
+}
+
+static void
+merge_answer(JsonNode *answer, VrFindings *findings)
+{
+    JsonObject *object = JSON_NODE_HOLDS_OBJECT(answer) ? json_node_get_object(answer) : NULL;
+    JsonArray *array = object && json_object_has_member(object, "findings")
+                           ? json_object_get_array_member(object, "findings")
+                           : NULL;
+
+    for (guint i = 0; array != NULL && i < MIN(json_array_get_length(array), 500u); i++) {
+        JsonObject *entry = json_array_get_object_element(array, i);
+        const char *severity, *code, *message, *action;
+
+        if (entry == NULL)
+            continue;
+        severity = json_object_get_string_member_with_default(entry, "severity", "error");
+        code = json_object_get_string_member_with_default(entry, "code", "unknown");
+        message = json_object_get_string_member_with_default(entry, "message", "");
+        action = json_object_get_string_member_with_default(entry, "action", "");
+        vr_findings_add(findings, strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
+                        code, action, "%s", message);
+    }
+}
+
+static gboolean
+ask_peer(VrApp *app, const VrCheckWanted *wanted, VrPeerClient *peer, const char *xml, JsonArray *disks,
+         VrFindings *findings, GCancellable *cancel, GError **error)
+{
+    g_autoptr(JsonNode) request = target_request(app, wanted, peer, xml, disks, error);
+    g_autoptr(JsonNode) answer = request ? vr_peer_client_check(peer, request, cancel, error) : NULL;
+
+    if (answer == NULL)
+        return FALSE;
+    merge_answer(answer, findings);
+    return TRUE;
+}
+
+gboolean
+vr_check_source(VrApp *app, const VrCheckWanted *wanted, VrFindings *findings, VrCheckFacts *ret_facts,
+                GCancellable *cancel, GError **error)
+{
+    VrPeerClient *peer = vr_peer_pool_get(app->peers, wanted->peer, error);
+    g_autoptr(VrDomInfo) info = peer ? vr_dom_info(app->conn, wanted->domain, error) : NULL;
+    g_autofree char *xml = info ? vr_dom_xml_inactive(app->conn, info->uuid, error) : NULL;
+    g_autoptr(VrDomainModel) model = xml ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
+    g_autoptr(JsonArray) disks = json_array_new();
+
+    if (model == NULL)
+        return FALSE;
+    check_state(info, findings);
+    check_fence(app, findings);
+    if (!check_foreign_job(app, info, findings, error) ||
+        !check_disks(app, model, wanted->exclude, findings, disks, error) ||
+        !ask_peer(app, wanted, peer, xml, disks, findings, cancel, error))
+        return FALSE;
+    if (ret_facts != NULL) {
+        ret_facts->uuid = g_strdup(info->uuid);
+        ret_facts->name = g_strdup(info->name);
+        ret_facts->peer = g_strdup(vr_peer_client_fingerprint(peer));
+        ret_facts->autostart = info->autostart;
+    }
+    return TRUE;
+}
+
+static void
+check_store(VrApp *app, const char *name, VrFindings *findings)
+{
+    g_autoptr(GError) error = NULL;
+    VrStoreRow *store = vr_state_store_get(app->state, name, &error);
+    struct statvfs fs;
+
+    if (store == NULL) {
+        vr_findings_add(findings, VR_FINDING_ERROR, "no-such-store",
+                        "See 'virt-replica store-list' there, or define it with store-define.",
+                        "host '%s' has no store '%s'", app->config->name, name);
+        return;
+    }
+    if (access(store->path, W_OK | X_OK) < 0 || statvfs(store->path, &fs) < 0 ||
+        (fs.f_flag & ST_RDONLY) != 0)
+        vr_findings_add(findings, VR_FINDING_ERROR, "store-not-writable",
+                        "Create the directory or mount its file system.",
+                        "store '%s' of host '%s' (%s) is not writable", name, app->config->name, store->path);
+    else if ((guint64) fs.f_bavail * fs.f_frsize < STORE_MIN_FREE)
+        vr_findings_add(findings, VR_FINDING_ERROR, "store-full", "Make room there, or use another store.",
+                        "store '%s' of host '%s' has %" G_GUINT64_FORMAT " bytes free, at least %" G_GUINT64_FORMAT
+                        " are needed", name, app->config->name, (guint64) fs.f_bavail * fs.f_frsize,
+                        STORE_MIN_FREE);
+    vr_store_row_free(store);
+}
+
+/* A domain of that name or UUID on this host that is not the replica itself. */
+static gboolean
+check_taken(VrApp *app, const char *peer, const VrDomainModel *model, VrFindings *findings,
+            GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, model->uuid, NULL);
+    g_autoptr(GPtrArray) domains = vr_dom_list(app->conn, error);
+
+    if (domains == NULL)
+        return FALSE;
+    if (row != NULL && strcmp(row->peer, peer) != 0)
+        vr_findings_add(findings, VR_FINDING_ERROR, "protected-elsewhere", "Unprotect it there first.",
+                        "host '%s' holds a protection of domain '%s' with another peer", app->config->name,
+                        row->name);
+    for (guint i = 0; i < domains->len; i++) {
+        const VrDomInfo *info = g_ptr_array_index(domains, i);
+
+        if (strcmp(info->uuid, model->uuid) == 0)
+            vr_findings_add(findings, VR_FINDING_ERROR, "domain-exists-uuid",
+                            "Undefine it there; the replica has the same UUID.",
+                            "host '%s' already has a domain '%s' with UUID %s", app->config->name,
+                            info->name, info->uuid);
+        else if (strcmp(info->name, model->name) == 0)
+            vr_findings_add(findings, VR_FINDING_ERROR, "domain-exists-name",
+                            "Rename one of them: virsh domrename.",
+                            "host '%s' already has another domain named '%s'", app->config->name,
+                            info->name);
+    }
+    return TRUE;
+}
+
+static JsonNode *
+findings_answer(const VrFindings *findings)
+{
+    JsonObject *object = json_object_new();
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_object_set_array_member(object, "findings", vr_findings_to_json(findings));
+    json_node_take_object(node, object);
+    return node;
+}
+
+JsonNode *
+vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
+{
+    JsonObject *object = vr_json_object(request, "check", error);
+    const char *xml = object ? vr_json_string(object, "xml", VR_DOMAIN_XML_MAX, error) : NULL;
+    const char *store = xml ? vr_json_string(object, "store", VR_NAME_MAX, error) : NULL;
+    g_autoptr(VrDomainModel) model = store ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
+    JsonNode *sent = model ? json_object_get_member(object, "networks") : NULL;
+    g_autoptr(GHashTable) networks =
+        model ? vr_target_networks(app, peer, sent && JSON_NODE_HOLDS_ARRAY(sent) ? json_node_get_array(sent) : NULL, error)
+              : NULL;
+    g_autoptr(VrFindings) findings = vr_findings_new();
+
+    if (networks == NULL || !vr_target_check_domain(app, model, networks, findings, error) ||
+        !check_taken(app, peer, model, findings, error))
+        return NULL;
+    check_store(app, store, findings);
+    check_fence(app, findings);
+    vr_findings_merge(findings, model->findings);
+    return findings_answer(findings);
+}

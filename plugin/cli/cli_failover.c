@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cli/cli_client.h"
+#include "plugin/cli/cli_commands.h"
+#include "plugin/cli/cli_json.h"
+#include "plugin/cli/cli_wait.h"
+
+static const char *const merged[] = {"downtime_seconds", "root_source", "root_target"};
+
+/* The keys that a failover adds to a job (design: JSON keys) stand in its result. */
+static void
+merge_result(JsonObject *job)
+{
+    JsonObject *result = vr_cli_json_member(job, "result");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(merged); i++) {
+        if (result && json_object_has_member(result, merged[i]))
+            json_object_set_member(job, merged[i],
+                                   json_node_copy(json_object_get_member(result, merged[i])));
+        else if (!json_object_has_member(job, merged[i]))
+            json_object_set_null_member(job, merged[i]);
+    }
+}
+
+static void
+say_result(VrCli *cli, const char *domain, JsonObject *job)
+{
+    const char *source = vr_cli_json_string(job, "root_source");
+    const char *target = vr_cli_json_string(job, "root_target");
+    double seconds = 0;
+
+    vr_cli_say(cli, "Domain '%s' failed over", domain);
+    if (vr_cli_json_number(job, "downtime_seconds", &seconds))
+        vr_cli_say(cli, "Downtime: %.1f s", seconds);
+    if (source && target)
+        vr_cli_say(cli, "Roots: %s (%s)", g_str_equal(source, target) ? "equal" : "NOT equal",
+                   source);
+}
+
+gboolean
+vr_cli_failover(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    const char *domain = vr_cli_args_text(args, "domain");
+    g_autofree char *path = vr_cli_path("protections", domain, "failover", NULL);
+    JsonObject *body = json_object_new();
+    g_autoptr(JsonNode) job = NULL;
+
+    json_object_set_string_member(body, "mode", "planned");
+    json_object_set_boolean_member(body, "force", vr_cli_args_flag(args, "force"));
+    json_object_set_boolean_member(body, "reverse", !vr_cli_args_flag(args, "no-reverse"));
+    if (!vr_cli_start_job(cli, args, path, body, &job, error))
+        return FALSE;
+    if (!job)
+        return TRUE;
+    merge_result(vr_cli_json_object(job));
+    if (cli->json)
+        vr_cli_json_print(cli->out, job);
+    else
+        say_result(cli, domain, vr_cli_json_object(job));
+    return TRUE;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cli/cli_client.h"
+#include "plugin/cli/cli_commands.h"
+#include "plugin/cli/cli_json.h"
+#include "plugin/cli/cli_table.h"
+
+gboolean
+vr_cli_store_list(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    g_autofree char *path = vr_cli_path("stores", NULL);
+    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(GPtrArray) stores = NULL;
+    g_autoptr(VrCliTable) table = NULL;
+
+    if (!vr_cli_fetch(cli, path, &answer, error))
+        return FALSE;
+    if (!answer)
+        return TRUE;
+    stores = vr_cli_json_objects(answer);
+    table = vr_cli_table_new("Name", "Protections", "Free", "Size", "Path", NULL);
+    for (guint i = 0; i < stores->len; i++) {
+        JsonObject *store = g_ptr_array_index(stores, i);
+
+        vr_cli_table_take(table, vr_cli_json_text(store, "name"));
+        vr_cli_table_take(table, vr_cli_json_text(store, "protections"));
+        vr_cli_table_take(table, vr_cli_json_size(store, "bytes_free"));
+        vr_cli_table_take(table, vr_cli_json_size(store, "bytes_total"));
+        vr_cli_table_take(table, vr_cli_json_text(store, "path"));
+    }
+    vr_cli_table_print(table, cli->out, cli->quiet);
+    return TRUE;
+}
+
+/* The daemon has another working directory than the person who types. */
+static char *
+absolute(const char *path)
+{
+    return g_canonicalize_filename(path, NULL);
+}
+
+gboolean
+vr_cli_store_define(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    const char *name = vr_cli_args_text(args, "name");
+    g_autofree char *path = vr_cli_path("stores", name, NULL);
+    g_autofree char *directory = absolute(vr_cli_args_text(args, "path"));
+    JsonObject *body = json_object_new();
+
+    json_object_set_string_member(body, "path", directory);
+    if (!vr_cli_do(cli, "PUT", path, body, error))
+        return FALSE;
+    vr_cli_say(cli, "Store '%s' defined in %s", name, directory);
+    return TRUE;
+}
+
+gboolean
+vr_cli_store_info(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    g_autofree char *path = vr_cli_path("stores", vr_cli_args_text(args, "name"), NULL);
+    g_autoptr(JsonNode) answer = NULL;
+    JsonObject *store = NULL;
+
+    if (!vr_cli_fetch(cli, path, &answer, error))
+        return FALSE;
+    if (!answer)
+        return TRUE;
+    store = vr_cli_json_object(answer);
+    vr_cli_take_pair(cli->out, "Name", vr_cli_json_text(store, "name"));
+    vr_cli_take_pair(cli->out, "Path", vr_cli_json_text(store, "path"));
+    vr_cli_take_pair(cli->out, "Free", vr_cli_json_size(store, "bytes_free"));
+    vr_cli_take_pair(cli->out, "Size", vr_cli_json_size(store, "bytes_total"));
+    vr_cli_take_pair(cli->out, "Protections", vr_cli_json_text(store, "protections"));
+    return TRUE;
+}
+
+gboolean
+vr_cli_store_undefine(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    const char *name = vr_cli_args_text(args, "name");
+    g_autofree char *path = vr_cli_path("stores", name, NULL);
+
+    if (!vr_cli_do(cli, "DELETE", path, NULL, error))
+        return FALSE;
+    vr_cli_say(cli, "Store '%s' undefined", name);
+    return TRUE;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+G_BEGIN_DECLS
+
+/** SECTION: the daemon's settings: file, then command line. Immutable once threads run. */
+typedef struct {
+    char *config_dir;  /* of the file: holds policies/ and pki/ */
+    char *state_dir;
+    char *runtime_dir;
+    char *libvirt_uri;
+    char *listen;      /* ADDR:PORT */
+    char *address;     /* HOST:PORT that peers are told; NULL: found out */
+    char *name;        /* of this host */
+    guint workers;       /* copy workers a transfer, 1..4 */
+    guint max_transfers; /* cycles at once, 1..64 */
+    guint log_level;     /* index into error, warning, message, info, debug */
+} VrConfig;
+
+void vr_config_free(VrConfig *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrConfig, vr_config_free)
+
+#define VR_CONFIG_DEFAULT_FILE "/etc/virt-replica/virt-replicad.conf"
+
+/**
+ * vr_config_load:
+ * @file: a missing default file gives the defaults; another one must be there
+ *
+ * Errors: INVALID naming file, line, key and what was expected; NOT_FOUND.
+ */
+VrConfig *vr_config_load(const char *file, GError **error);
+
+/** RUNTIME/virt-replica.sock (transfer full) */
+char *vr_config_socket_path(const VrConfig *self);
+
+G_END_DECLS

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cycle/cycle_run.h"
+
+#include "policies/error.h"
+#include "storage/file_util.h"
+#include "storage/json_util.h"
+#include "storage/manifest.h"
+
+static VrManifest *
+open_one(const char *dir, const char *name, guint64 size_bytes, GError **error)
+{
+    return vr_make_dir(dir, 0700, error) ? vr_manifest_open(dir, name, size_bytes, error) : NULL;
+}
+
+GPtrArray *
+vr_cycle_manifests_open(VrApp *app, const char *uuid, GPtrArray *disks, GError **error)
+{
+    g_autofree char *dir = vr_app_manifest_dir(app, uuid);
+    g_autoptr(GPtrArray) manifests =
+        g_ptr_array_new_with_free_func((GDestroyNotify) vr_manifest_close);
+
+    for (guint i = 0; i < disks->len; i++) {
+        const VrPlanDisk *disk = g_ptr_array_index(disks, i);
+        VrManifest *manifest = open_one(dir, disk->name, disk->size_bytes, error);
+
+        if (manifest == NULL)
+            return NULL;
+        g_ptr_array_add(manifests, manifest);
+    }
+    return g_steal_pointer(&manifests);
+}
+
+GPtrArray *
+vr_cycle_manifests_open_base(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autofree char *dir = vr_app_manifest_dir(app, row->uuid);
+    g_autoptr(GPtrArray) manifests =
+        g_ptr_array_new_with_free_func((GDestroyNotify) vr_manifest_close);
+    g_autoptr(JsonNode) base = row->disks ? json_from_string(row->disks, NULL) : NULL;
+    JsonArray *array = base && JSON_NODE_HOLDS_ARRAY(base) ? json_node_get_array(base) : NULL;
+
+    for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
+        JsonObject *object = json_array_get_object_element(array, i);
+        VrManifest *manifest =
+            open_one(dir, json_object_get_string_member(object, "name"),
+                     (guint64) json_object_get_int_member(object, "size"), error);
+
+        if (manifest == NULL)
+            return NULL;
+        g_ptr_array_add(manifests, manifest);
+    }
+    return g_steal_pointer(&manifests);
+}
+
+gboolean
+vr_cycle_manifests_apply(GPtrArray *manifests, GError **error)
+{
+    for (guint i = 0; i < manifests->len; i++) {
+        if (!vr_manifest_apply(g_ptr_array_index(manifests, i), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+vr_cycle_manifests_discard(GPtrArray *manifests, GError **error)
+{
+    for (guint i = 0; i < manifests->len; i++) {
+        if (!vr_manifest_discard(g_ptr_array_index(manifests, i), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static void
+replace(char **field, const char *value)
+{
+    g_free(*field);
+    *field = g_strdup(value);
+}
+
+gboolean
+vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
+                const VrRecoveryPoint *rp, GError **error)
+{
+    row->base_number = rp->number;
+    replace(&row->base_cycle, rp->cycle);
+    replace(&row->base_root, rp->root);
+    row->base_time_us = rp->time_us;
+    row->base_consistency = rp->consistency;
+    replace(&row->checkpoint, journal->checkpoint);
+    replace(&row->disks, journal->disks);
+    row->manifest_pending = TRUE;
+    row->manifest_unsure = FALSE;
+    row->missed = 0;
+    g_clear_pointer(&row->last_error, g_free);
+    return vr_state_protection_put(app->state, row, error);
+}
+
+gboolean
+vr_cycle_finish(VrApp *app, VrProtection *row, GError **error)
+{
+    g_autoptr(GPtrArray) manifests = vr_cycle_manifests_open_base(app, row, error);
+
+    return manifests != NULL && vr_cycle_manifests_apply(manifests, error);
+}
+
+gboolean
+vr_cycle_close_journal(VrApp *app, const char *uuid, GError **error)
+{
+    g_autoptr(VrProtection) row = NULL;
+
+    if (!vr_state_begin(app->state, error))
+        return FALSE;
+    row = vr_state_protection_get(app->state, uuid, error);
+    if (row != NULL) {
+        row->manifest_pending = FALSE;
+        if (vr_state_protection_put(app->state, row, error) &&
+            vr_state_cycle_delete(app->state, uuid, error))
+            return vr_state_commit(app->state, error);
+    }
+    vr_state_rollback(app->state);
+    return FALSE;
+}

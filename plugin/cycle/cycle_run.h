@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "plugin/cycle/cycle.h"
+#include "plugin/cycle/cycle_plan.h"
+#include "storage/state_protection.h"
+
+G_BEGIN_DECLS
+
+/** SECTION: what the files of the cycle engine share: the manifests of a protection, and recording a new base. */
+
+/** One VrManifest a disk, in the order of @names. (transfer full): free with vr_cycle_manifests_free(). */
+GPtrArray *vr_cycle_manifests_open(VrApp *app, const char *uuid, GPtrArray *disks /* VrPlanDisk */,
+                                   GError **error);
+
+/** Opens by the identity text of VrProtection.disks. */
+GPtrArray *vr_cycle_manifests_open_base(VrApp *app, const VrProtection *row, GError **error);
+
+gboolean vr_cycle_manifests_apply(GPtrArray *manifests, GError **error);
+gboolean vr_cycle_manifests_discard(GPtrArray *manifests, GError **error);
+
+/**
+ * vr_cycle_record:
+ *
+ * S11, first half: the new base in one transaction, manifest_pending set. @row is updated too. What the target
+ * committed (@rp) decides, @journal says which checkpoint and disks belong to it.
+ */
+gboolean vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
+                         const VrRecoveryPoint *rp, GError **error);
+
+/** S11, second half, repeatable: overlays into the heads. The row keeps manifest_pending until the journal goes. */
+gboolean vr_cycle_finish(VrApp *app, VrProtection *row, GError **error);
+
+/** S13: manifest_pending cleared and the journal row removed in one transaction. */
+gboolean vr_cycle_close_journal(VrApp *app, const char *uuid, GError **error);
+
+G_END_DECLS

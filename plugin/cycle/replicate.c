@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cycle/replicate.h"
+
+#include "policies/error.h"
+#include "storage/error_json.h"
+
+static void
+record_failure(VrApp *app, const char *uuid, const GError *failure)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autoptr(GError) error = NULL;
+
+    if (row == NULL)
+        return;
+    row->missed++;
+    g_free(row->last_error);
+    row->last_error = vr_error_to_json_text(failure);
+    row->last_error_us = g_get_real_time();
+    if (!vr_state_protection_put(app->state, row, &error))
+        g_warning("domain '%s': cannot record why its cycle failed: %s, ignoring", row->name, error->message);
+    g_warning("domain '%s': replication cycle failed: %s", row->name, failure->message);
+}
+
+gboolean
+vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyProgress *progress,
+             GCancellable *cancel, VrCycleDone *ret_done, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    VrCycleDone done = {0};
+    gboolean ok = vr_cycle_run(app, uuid, wanted, progress, cancel, &done, &local);
+
+    if (!ok && !g_error_matches(local, VR_ERROR, VR_ERROR_CANCELLED))
+        record_failure(app, uuid, local);
+    vr_scheduler_report(app->scheduler, uuid, local, done.point_us, done.consistency == VR_CONSISTENCY_APP,
+                        ok && done.domain_off);
+    if (ret_done != NULL && ok)
+        *ret_done = done;
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return ok;
+}
+
+void
+vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
+{
+    VrApp *app = data;
+    VrCopyProgress progress = {0};
+    VrCycleWanted wanted = {0};
+    VrScheduleInfo info;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+
+    if (row == NULL || !vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL) ||
+        !vr_guard_take(app->guards, uuid, "a replication cycle", 0, cancel, NULL))
+        return;
+    vr_scheduler_info(app->scheduler, uuid, &info);
+    wanted.quiesce = info.quiesce_due;
+    (void) vr_replicate(app, uuid, &wanted, &progress, cancel, NULL, NULL);
+    vr_guard_release(app->guards, uuid);
+}
+
+gboolean
+vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+
+    if (policy == NULL)
+        return FALSE;
+    vr_scheduler_add(app->scheduler, row->uuid, policy);
+    return TRUE;
+}

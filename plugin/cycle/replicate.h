@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "plugin/cycle/cycle.h"
+
+G_BEGIN_DECLS
+
+/** SECTION: cycles as the daemon runs them: engine, then what it means for schedule, health and state. */
+
+/** Runs one cycle and records how it ended. The caller holds the guard. Arguments as vr_cycle_run(). */
+gboolean vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyProgress *progress,
+                      GCancellable *cancel, VrCycleDone *ret_done, GError **error);
+
+/** VrCycleFunc of the scheduler. */
+void vr_replicate_scheduled(gpointer app, const char *uuid, GCancellable *cancel);
+
+/** Puts a source's protection under the scheduler, with the times of its policy. */
+gboolean vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error);
+
+G_END_DECLS

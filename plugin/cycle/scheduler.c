@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cycle/scheduler.h"
+
+#include "policies/retry.h"
+#include "policies/schedule.h"
+#include "storage/file_util.h"
+
+#define HOUR_US (G_TIME_SPAN_HOUR)
+#define HISTORY 64 /* slices of an hour: a minute each, rounded up */
+
+typedef struct {
+    gint64 minute; /* monotonic; slot is valid for this one only */
+    guint ended, failed;
+} Slice;
+
+typedef struct {
+    char *uuid; /* owned */
+    VrScheduleInput input;
+    VrRetry retry;
+    gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
+    gboolean idle, removed;
+    GCancellable *cancel; /* owned; of the cycle under way */
+    Slice history[HISTORY];
+} Entry;
+
+struct _VrScheduler {
+    VrCycleFunc func;
+    gpointer app; /* borrowed */
+    guint max_transfers;
+    GThread *thread;    /* owned */
+    GThreadPool *pool;  /* owned */
+
+    GMutex lock; /* guards what follows and every Entry */
+    GCond changed;
+    GPtrArray *entries; /* owned: Entry */
+    guint running;
+    gboolean stopping;
+};
+
+static void
+entry_free(gpointer data)
+{
+    Entry *entry = data;
+
+    g_clear_object(&entry->cancel);
+    g_free(entry->uuid);
+    g_free(entry);
+}
+
+static Entry *
+find(VrScheduler *self, const char *uuid)
+{
+    for (guint i = 0; i < self->entries->len; i++) {
+        Entry *entry = g_ptr_array_index(self->entries, i);
+
+        if (g_str_equal(entry->uuid, uuid))
+            return entry;
+    }
+    return NULL;
+}
+
+static guint32
+random32(void)
+{
+    guint32 value;
+
+    vr_random_bytes((guint8 *) &value, sizeof value);
+    return value;
+}
+
+static void
+run_cycle(gpointer data, gpointer user_data)
+{
+    VrScheduler *self = user_data;
+    Entry *entry = data; /* stays until input.running is FALSE again */
+
+    self->func(self->app, entry->uuid, entry->cancel);
+
+    g_mutex_lock(&self->lock);
+    entry->input.running = FALSE;
+    self->running--;
+    g_clear_object(&entry->cancel);
+    if (entry->removed)
+        g_ptr_array_remove_fast(self->entries, entry);
+    g_cond_broadcast(&self->changed);
+    g_mutex_unlock(&self->lock);
+}
+
+VrScheduler *
+vr_scheduler_new(guint max_transfers, VrCycleFunc func, gpointer app)
+{
+    VrScheduler *self = g_new0(VrScheduler, 1);
+
+    self->func = func;
+    self->app = app;
+    self->max_transfers = max_transfers;
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->changed);
+    self->entries = g_ptr_array_new_with_free_func(entry_free);
+    self->pool = g_thread_pool_new(run_cycle, self, (gint) max_transfers, FALSE, NULL);
+    return self;
+}
+
+/* Starts one due cycle; returns when to look again. Lock held. */
+static gint64
+start_due(VrScheduler *self)
+{
+    g_autofree VrScheduleInput *inputs = g_new0(VrScheduleInput, self->entries->len);
+    gint64 now = g_get_monotonic_time();
+    gint64 wake = VR_SCHEDULE_NEVER;
+    guint picked;
+
+    for (guint i = 0; i < self->entries->len; i++) {
+        Entry *entry = g_ptr_array_index(self->entries, i);
+
+        inputs[i] = entry->input;
+        inputs[i].paused = entry->idle || entry->removed;
+    }
+    while (self->running < self->max_transfers &&
+           vr_schedule_pick(inputs, self->entries->len, now, &picked, &wake)) {
+        Entry *entry = g_ptr_array_index(self->entries, picked);
+
+        entry->input.running = inputs[picked].running = TRUE;
+        entry->input.last_start_us = now;
+        entry->cancel = g_cancellable_new();
+        self->running++;
+        g_thread_pool_push(self->pool, entry, NULL);
+    }
+    return self->running < self->max_transfers ? wake : VR_SCHEDULE_NEVER;
+}
+
+static gpointer
+scheduler_thread(gpointer data)
+{
+    VrScheduler *self = data;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+
+    while (!self->stopping) {
+        gint64 wake = start_due(self);
+
+        if (wake == VR_SCHEDULE_NEVER)
+            g_cond_wait(&self->changed, &self->lock);
+        else
+            (void) g_cond_wait_until(&self->changed, &self->lock, wake);
+    }
+    return NULL;
+}
+
+void
+vr_scheduler_start(VrScheduler *self)
+{
+    self->thread = g_thread_new("scheduler", scheduler_thread, self);
+}
+
+void
+vr_scheduler_stop(VrScheduler *self)
+{
+    g_mutex_lock(&self->lock);
+    self->stopping = TRUE;
+    for (guint i = 0; i < self->entries->len; i++) {
+        Entry *entry = g_ptr_array_index(self->entries, i);
+
+        if (entry->cancel != NULL)
+            g_cancellable_cancel(entry->cancel);
+    }
+    g_cond_broadcast(&self->changed);
+    while (self->running > 0)
+        g_cond_wait(&self->changed, &self->lock);
+    g_mutex_unlock(&self->lock);
+    g_clear_pointer(&self->thread, g_thread_join);
+}
+
+void
+vr_scheduler_free(VrScheduler *self)
+{
+    if (self == NULL)
+        return;
+    g_thread_pool_free(self->pool, FALSE, TRUE);
+    g_ptr_array_unref(self->entries);
+    g_cond_clear(&self->changed);
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}
+
+void
+vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+
+    if (entry == NULL) {
+        entry = g_new0(Entry, 1);
+        entry->uuid = g_strdup(uuid);
+        entry->input.last_start_us = VR_SCHEDULE_UNKNOWN;
+        entry->input.last_point_us = VR_SCHEDULE_UNKNOWN;
+        entry->input.retry_at_us = VR_SCHEDULE_UNKNOWN;
+        g_ptr_array_add(self->entries, entry);
+    }
+    entry->removed = FALSE;
+    entry->input.interval_us = policy->interval_us;
+    entry->input.rpo_target_us = policy->rpo_target_us;
+    entry->app_interval_us = policy->app_consistent_us;
+    g_cond_broadcast(&self->changed);
+}
+
+void
+vr_scheduler_remove(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+
+    if (entry == NULL)
+        return;
+    entry->removed = TRUE;
+    if (entry->cancel != NULL)
+        g_cancellable_cancel(entry->cancel);
+    if (!entry->input.running)
+        g_ptr_array_remove_fast(self->entries, entry);
+    while (find(self, uuid) != NULL && find(self, uuid)->removed)
+        g_cond_wait(&self->changed, &self->lock);
+}
+
+void
+vr_scheduler_kick(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    gint64 now = g_get_monotonic_time();
+
+    for (guint i = 0; i < self->entries->len; i++) {
+        Entry *entry = g_ptr_array_index(self->entries, i);
+
+        if (uuid != NULL && !g_str_equal(entry->uuid, uuid))
+            continue;
+        if (uuid != NULL)
+            entry->idle = FALSE;
+        if (entry->retry.failures > 0) {
+            vr_retry_cause_gone(&entry->retry, now);
+            entry->input.retry_at_us = vr_retry_due(&entry->retry);
+        }
+    }
+    g_cond_broadcast(&self->changed);
+}
+
+static void
+count(Entry *entry, gint64 now, gboolean failed)
+{
+    gint64 minute = now / G_TIME_SPAN_MINUTE;
+    Slice *slice = &entry->history[minute % HISTORY];
+
+    if (slice->minute != minute)
+        *slice = (Slice){.minute = minute};
+    slice->ended++;
+    slice->failed += failed ? 1 : 0;
+}
+
+static void
+report_success(Entry *entry, gint64 now, gint64 point_us, gboolean app_consistent)
+{
+    gint64 age = MAX(g_get_real_time() - point_us, 0);
+
+    vr_retry_reset(&entry->retry);
+    entry->input.last_point_us = now - age;
+    entry->input.last_duration_us = age;
+    if (app_consistent)
+        entry->app_last_us = now;
+}
+
+void
+vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
+                    gboolean app_consistent, gboolean idle)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+    gint64 now = g_get_monotonic_time();
+
+    if (entry == NULL)
+        return;
+    count(entry, now, error != NULL);
+    if (error == NULL)
+        report_success(entry, now, point_us, app_consistent);
+    else
+        vr_retry_failed(&entry->retry, error, now, random32());
+    entry->input.retry_at_us = vr_retry_due(&entry->retry);
+    entry->idle = idle;
+    g_cond_broadcast(&self->changed);
+}
+
+static gint64
+to_wall(gint64 monotonic_us)
+{
+    return g_get_real_time() + (monotonic_us - g_get_monotonic_time());
+}
+
+void
+vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    gint64 now = g_get_monotonic_time();
+    Entry *entry = find(self, uuid);
+    gint64 due;
+
+    *ret_info = (VrScheduleInfo){.app_age_us = -1};
+    if (entry == NULL)
+        return;
+    due = entry->idle ? VR_SCHEDULE_NEVER : vr_schedule_next_due(&entry->input, now);
+    ret_info->known = TRUE;
+    ret_info->next_due_us = due == VR_SCHEDULE_NEVER ? 0 : to_wall(MAX(due, now));
+    ret_info->idle = entry->idle;
+    ret_info->blocked = entry->retry.blocked;
+    if (entry->app_last_us != 0)
+        ret_info->app_age_us = now - entry->app_last_us;
+    ret_info->quiesce_due =
+        entry->app_interval_us > 0 &&
+        (entry->app_last_us == 0 || now - entry->app_last_us >= entry->app_interval_us);
+    for (guint i = 0; i < HISTORY; i++) {
+        const Slice *slice = &entry->history[i];
+
+        if (now - slice->minute * G_TIME_SPAN_MINUTE < HOUR_US) {
+            ret_info->due_hour += slice->ended;
+            ret_info->missed_hour += slice->failed;
+        }
+    }
+}

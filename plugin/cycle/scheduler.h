@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gio/gio.h>
+
+#include "policies/policy.h"
+
+G_BEGIN_DECLS
+
+/**
+ * SECTION: when the next cycle of each protected domain is due, and the threads that run them.
+ *
+ * Keeps, on a monotonic clock, what is not worth a database row. Any thread.
+ */
+typedef struct _VrScheduler VrScheduler;
+
+/** Runs one scheduled cycle of @uuid and reports it; blocks, in a thread of the scheduler. */
+typedef void (*VrCycleFunc)(gpointer app, const char *uuid, GCancellable *cancel);
+
+VrScheduler *vr_scheduler_new(guint max_transfers, VrCycleFunc func, gpointer app);
+void vr_scheduler_start(VrScheduler *self);
+/** Cancels cycles under way and waits for them. */
+void vr_scheduler_stop(VrScheduler *self);
+void vr_scheduler_free(VrScheduler *self);
+
+/** Known already: only the policy's times change. The first cycle is due at once. */
+void vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy);
+/** A cycle under way is cancelled; returns when it has ended. */
+void vr_scheduler_remove(VrScheduler *self, const char *uuid);
+/** The cause of a failure may be gone, the domain started: due now. @uuid NULL: all that are failing. */
+void vr_scheduler_kick(VrScheduler *self, const char *uuid);
+
+/** Every cycle that ends says so, scheduled or not. @error: why it failed, or NULL. @point_us: wall time of the
+ *  RP's instant. @idle: shut off with its last state on the replica: nothing is due until a kick. */
+void vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
+                         gboolean app_consistent, gboolean idle);
+
+typedef struct {
+    gboolean known;
+    gint64 next_due_us; /* wall, for people; 0: none */
+    guint due_hour;     /* cycles that ended within the last hour */
+    guint missed_hour;  /* of these, failed */
+    gboolean idle, blocked;
+    gboolean quiesce_due; /* the policy's app-consistent interval has passed */
+    gint64 app_age_us;    /* since the last app-consistent RP of this process; -1: none */
+} VrScheduleInfo;
+void vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info);
+
+G_END_DECLS

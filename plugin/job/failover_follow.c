@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/job/failover_follow.h"
+
+#include <string.h>
+
+#include "policies/error.h"
+#include "storage/error_json.h"
+
+#define ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 500)
+
+static JsonNode *
+request_of(VrJob *job)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_set_object(node, vr_job_args(job));
+    return node;
+}
+
+/* Starts the source's job; a restart of ours finds its number in the result. */
+static gint64
+start_at_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **error)
+{
+    const char *known = vr_job_result_get(job, "source_job");
+    g_autoptr(JsonNode) request = request_of(job);
+    g_autoptr(JsonNode) answer = NULL;
+    g_autofree char *text = NULL;
+    gint64 id;
+
+    if (known != NULL)
+        return g_ascii_strtoll(known, NULL, 10);
+    answer = vr_peer_client_action(peer, row->uuid, "planned-failover", request, vr_job_cancellable(job), error);
+    if (answer == NULL)
+        return 0;
+    id = JSON_NODE_HOLDS_OBJECT(answer)
+             ? json_object_get_int_member_with_default(json_node_get_object(answer), "job", 0)
+             : 0;
+    if (id <= 0) {
+        vr_set_error(error, VR_ERROR_INTERNAL, "bad-message", NULL, "peer '%s' did not name its job",
+                     vr_peer_client_name(peer));
+        return 0;
+    }
+    text = g_strdup_printf("%" G_GINT64_FORMAT, id);
+    vr_job_result_string(job, "source_job", text);
+    return id;
+}
+
+/* Name of the step that runs there, or NULL. */
+static const char *
+running_step(JsonObject *object)
+{
+    JsonArray *steps = json_object_has_member(object, "steps") ? json_object_get_array_member(object, "steps") : NULL;
+
+    for (guint i = 0; steps != NULL && i < json_array_get_length(steps); i++) {
+        JsonObject *step = json_array_get_object_element(steps, i);
+
+        if (g_strcmp0(json_object_get_string_member_with_default(step, "state", NULL), "running") == 0)
+            return json_object_get_string_member_with_default(step, "name", NULL);
+    }
+    return NULL;
+}
+
+static void
+take_result(VrJob *job, JsonObject *object)
+{
+    JsonObject *result =
+        json_object_has_member(object, "result") ? json_object_get_object_member(object, "result") : NULL;
+    static const char *const roots[] = {"root_source", "root_target"};
+
+    if (result == NULL)
+        return;
+    vr_job_result_double(job, "downtime_seconds",
+                         json_object_get_double_member_with_default(result, "downtime_seconds", 0));
+    vr_job_result_int(job, "number", json_object_get_int_member_with_default(result, "number", 0));
+    for (guint i = 0; i < G_N_ELEMENTS(roots); i++)
+        vr_job_result_string(job, roots[i], json_object_get_string_member_with_default(result, roots[i], ""));
+}
+
+/* TRUE when it has ended there; @error set unless it completed. */
+static gboolean
+ended(VrJob *job, JsonObject *object, GError **error)
+{
+    const char *state = json_object_get_string_member_with_default(object, "state", "");
+    JsonNode *cause = json_object_get_member(object, "error");
+
+    if (strcmp(state, "completed") == 0) {
+        take_result(job, object);
+        return TRUE;
+    }
+    if (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0)
+        return FALSE;
+    g_propagate_error(error, cause && JSON_NODE_HOLDS_OBJECT(cause)
+                                 ? vr_error_from_json_object(json_node_get_object(cause))
+                                 : vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
+                                                "the job failed on the source without an error"));
+    return TRUE;
+}
+
+static gboolean
+follow(VrJob *job, VrPeerClient *peer, gint64 id, GError **error)
+{
+    g_autofree char *shown = NULL;
+
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        g_autoptr(JsonNode) node = vr_peer_client_job(peer, id, vr_job_cancellable(job), &local);
+        JsonObject *object = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+        const char *step = object ? running_step(object) : NULL;
+
+        if (step != NULL && g_strcmp0(step, shown) != 0) {
+            g_free(shown);
+            shown = g_strdup(step);
+            vr_job_step(job, step);
+        }
+        if (object != NULL && ended(job, object, &local)) {
+            if (local == NULL)
+                return TRUE;
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        if (local != NULL && !vr_error_is_transient(local)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        g_usleep(ASK_AGAIN_US);
+    }
+}
+
+gboolean
+vr_failover_follow(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **error)
+{
+    gint64 id = start_at_source(job, row, peer, error);
+
+    return id > 0 && follow(job, peer, id, error);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <gio/gio.h>
+#include <json-glib/json-glib.h>
+
+#include "storage/copy.h"
+#include "storage/state_job.h"
+
+G_BEGIN_DECLS
+
+/**
+ * SECTION: jobs: long operations with named steps, each in its own thread, recorded in the database.
+ *
+ * A job survives a restart of the daemon: its row stays unfinished and vr_jobs_resume() runs it again from
+ * the start, so every step of every kind must be safe to repeat. One job a protection at a time.
+ */
+typedef struct _VrJobs VrJobs;
+typedef struct _VrJob VrJob;
+
+/** Blocks in the job's thread until done. @app: what vr_jobs_new() got. */
+typedef gboolean (*VrJobRun)(VrJob *job, gpointer app, GError **error);
+
+typedef struct {
+    const char *name;         /* "protect"; static */
+    const char *const *steps; /* NULL-terminated; static */
+    VrJobRun run;
+} VrJobKind;
+
+/** @kinds: (array length=n_kinds): static. @state: borrowed, outlives the registry. */
+VrJobs *vr_jobs_new(VrState *state, const VrJobKind *kinds, guint n_kinds, gpointer app);
+
+/** Cancels every job and joins the threads; unfinished rows stay, to be resumed. */
+void vr_jobs_stop(VrJobs *self);
+void vr_jobs_free(VrJobs *self);
+
+/** Unfinished jobs of the last run of the daemon go on. */
+gboolean vr_jobs_resume(VrJobs *self, GError **error);
+
+/**
+ * vr_jobs_start:
+ * @uuid: the protection it works on
+ * @args: (transfer full) (nullable)
+ * @ret_id: the job's number
+ *
+ * Errors: CONFLICT "job-running" naming the job that holds the protection.
+ */
+gboolean vr_jobs_start(VrJobs *self, const char *kind, const char *uuid, const char *domain,
+                       JsonObject *args, gint64 *ret_id, GError **error);
+
+/** The job as the API shows it. NOT_FOUND "no-such-job". (transfer full) */
+JsonNode *vr_jobs_get(VrJobs *self, gint64 id, GError **error);
+/** Array, newest first. @uuid nullable. (transfer full) */
+JsonNode *vr_jobs_list(VrJobs *self, const char *uuid, gboolean all, GError **error);
+/** Number of the running job of a protection, 0 if none. */
+gint64 vr_jobs_running(VrJobs *self, const char *uuid);
+guint vr_jobs_count(VrJobs *self);
+/** Blocks until the job has ended or @seconds passed; an unknown or ended one returns at once. */
+void vr_jobs_wait(VrJobs *self, gint64 id, double seconds);
+/** REFUSED "job-ended" if it has ended. */
+gboolean vr_jobs_cancel(VrJobs *self, gint64 id, GError **error);
+
+/* For the job's own thread. */
+
+const char *vr_job_uuid(VrJob *job);
+const char *vr_job_domain(VrJob *job);
+gint64 vr_job_id(VrJob *job);
+JsonObject *vr_job_args(VrJob *job);
+/** TRUE if an earlier run of the daemon began it. */
+gboolean vr_job_resumed(VrJob *job);
+GCancellable *vr_job_cancellable(VrJob *job);
+VrCopyProgress *vr_job_progress(VrJob *job);
+/** TRUE when the daemon is stopping: leave things so that the job can be run again. */
+gboolean vr_job_stopping(VrJob *job);
+/** Ends the step before and begins @name, durably. */
+void vr_job_step(VrJob *job, const char *name);
+/** "waiting" (with the reason as the job's error) and back to "running". */
+void vr_job_waiting(VrJob *job, const GError *reason);
+/** A key of the job's result. Durable with the next step. */
+void vr_job_result_string(VrJob *job, const char *key, const char *value);
+void vr_job_result_double(VrJob *job, const char *key, double value);
+void vr_job_result_int(VrJob *job, const char *key, gint64 value);
+/** NULL if not set. */
+const char *vr_job_result_get(VrJob *job, const char *key);
+
+G_END_DECLS

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/check.h"
+#include "plugin/job/jobs.h"
+#include "plugin/cycle/protection_push.h"
+#include "plugin/cycle/replicate.h"
+#include "policies/error.h"
+#include "policies/generation.h"
+#include "policies/retry.h"
+#include "qmp/domain_ops.h"
+#include "storage/file_util.h"
+
+/*
+ * check changes nothing. create makes the rows on both hosts; from there an error that retrying cannot mend, or
+ * cancelling, takes everything away again. initial replication resumes with what the target holds.
+ */
+const char *const vr_job_protect_steps[] = {"check", "create", "initial replication", "finalize", NULL};
+
+static char **
+excluded(VrJob *job)
+{
+    const char *text = json_object_get_string_member_with_default(vr_job_args(job), "exclude", "");
+
+    return text[0] != '\0' ? g_strsplit(text, ",", -1) : g_new0(char *, 1);
+}
+
+static gboolean
+step_check(VrJob *job, VrApp *app, VrCheckFacts *facts, GError **error)
+{
+    g_auto(GStrv) exclude = excluded(job);
+    g_autoptr(VrFindings) findings = vr_findings_new();
+    g_autoptr(VrPolicy) policy = NULL;
+    VrCheckWanted wanted = {
+        .domain = vr_job_uuid(job),
+        .peer = json_object_get_string_member(vr_job_args(job), "peer"),
+        .store = json_object_get_string_member(vr_job_args(job), "store"),
+        .exclude = (const char *const *) exclude,
+    };
+
+    vr_job_step(job, "check");
+    policy = vr_policy_files_get(app->policies, json_object_get_string_member(vr_job_args(job), "policy"), error);
+    return policy != NULL &&
+           vr_check_source(app, &wanted, findings, facts, vr_job_cancellable(job), error) &&
+           vr_check_passed(findings, facts->name, error);
+}
+
+static gboolean
+insert_row(VrJob *job, VrApp *app, const VrCheckFacts *facts, GError **error)
+{
+    g_autoptr(VrProtection) row = g_new0(VrProtection, 1);
+    g_autofree char *id = vr_random_id();
+    g_autoptr(VrGeneration) generation =
+        vr_generation_new(id, vr_identity_fingerprint(app->identity));
+
+    row->uuid = g_strdup(facts->uuid);
+    row->name = g_strdup(facts->name);
+    row->role = VR_ROLE_SOURCE;
+    row->peer = g_strdup(facts->peer);
+    row->store = g_strdup(json_object_get_string_member(vr_job_args(job), "store"));
+    row->policy = g_strdup(json_object_get_string_member(vr_job_args(job), "policy"));
+    row->policy_text = g_strdup("");
+    row->state = VR_PROTECTION_ENABLING;
+    row->generation = vr_generation_to_line(generation);
+    row->exclude = g_strdup(json_object_get_string_member_with_default(vr_job_args(job), "exclude", ""));
+    row->created_us = g_get_real_time();
+    row->autostart = facts->autostart;
+    return vr_state_protection_put(app->state, row, error);
+}
+
+static gboolean
+step_create(VrJob *job, VrApp *app, GError **error)
+{
+    g_autoptr(VrProtection) row = NULL;
+    g_autofree char *xml = NULL;
+
+    vr_job_step(job, "create");
+    row = vr_state_protection_get(app->state, vr_job_uuid(job), error);
+    xml = row ? vr_dom_xml_inactive(app->conn, row->uuid, error) : NULL;
+    if (xml == NULL)
+        return FALSE;
+    vr_protection_push_forget(row->uuid);
+    if (!vr_protection_push(app, row, xml, vr_job_cancellable(job), error))
+        return FALSE;
+    return row->state != VR_PROTECTION_ENABLING ||
+           vr_app_set_state(app, row->uuid, VR_EVENT_CREATED, NULL, error);
+}
+
+/* Sleeps in small pieces; FALSE when cancelled. */
+static gboolean
+wait_retry(VrJob *job, const GError *reason, guint failures, GError **error)
+{
+    gint64 until = g_get_monotonic_time() + vr_retry_delay_us(failures, 0);
+
+    vr_job_waiting(job, reason);
+    while (g_get_monotonic_time() < until && !g_cancellable_is_cancelled(vr_job_cancellable(job)))
+        g_usleep(G_TIME_SPAN_MILLISECOND * 200);
+    vr_job_waiting(job, NULL);
+    if (!g_cancellable_is_cancelled(vr_job_cancellable(job)))
+        return TRUE;
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "job %" G_GINT64_FORMAT " was cancelled",
+                 vr_job_id(job));
+    return FALSE;
+}
+
+static gboolean
+step_replicate(VrJob *job, VrApp *app, GError **error)
+{
+    VrCycleWanted wanted = {0};
+
+    vr_job_step(job, "initial replication");
+    for (guint failures = 1;; failures++) {
+        g_autoptr(GError) local = NULL;
+
+        if (vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job), vr_job_cancellable(job), NULL,
+                         &local))
+            return TRUE;
+        if (vr_retry_classify(local) != VR_RETRY_AGAIN) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        if (!wait_retry(job, local, failures, error))
+            return FALSE;
+    }
+}
+
+static gboolean
+step_finalize(VrJob *job, VrApp *app, GError **error)
+{
+    g_autoptr(VrProtection) row = NULL;
+    g_autoptr(JsonNode) answer = NULL;
+    VrPeerClient *peer;
+
+    vr_job_step(job, "finalize");
+    row = vr_state_protection_get(app->state, vr_job_uuid(job), error);
+    peer = row ? vr_peer_pool_get(app->peers, row->peer, error) : NULL;
+    if (peer == NULL)
+        return FALSE;
+    answer = vr_peer_client_action(peer, row->uuid, "finalize", NULL, vr_job_cancellable(job), error);
+    return answer != NULL && vr_replicate_schedule(app, row, error);
+}
+
+static void
+undo(VrJob *job, VrApp *app, const char *peer_name)
+{
+    VrPeerClient *peer = vr_peer_pool_get(app->peers, peer_name, NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) answer = NULL;
+
+    vr_protection_push_forget(vr_job_uuid(job));
+    vr_scheduler_remove(app->scheduler, vr_job_uuid(job));
+    if (!vr_source_leave(app, vr_job_uuid(job), &error)) {
+        g_warning("domain '%s': not everything of the protection that failed could be removed: %s",
+                  vr_job_domain(job), error->message);
+        g_clear_error(&error);
+    }
+    if (peer != NULL)
+        answer = vr_peer_client_protection_delete(peer, vr_job_uuid(job), FALSE, NULL, &error);
+    if (answer == NULL && error != NULL)
+        g_warning("domain '%s': the replica could not be removed from '%s': %s", vr_job_domain(job),
+                  peer_name, error->message);
+    g_clear_error(&error);
+    if (!vr_state_protection_delete(app->state, vr_job_uuid(job), &error))
+        g_warning("domain '%s': %s", vr_job_domain(job), error->message);
+}
+
+static gboolean
+run_created(VrJob *job, VrApp *app, GError **error)
+{
+    gboolean ok;
+
+    if (!vr_job_take_guard(job, app, error))
+        return FALSE;
+    ok = step_create(job, app, error) && step_replicate(job, app, error) &&
+         step_finalize(job, app, error);
+    vr_guard_release(app->guards, vr_job_uuid(job));
+    return ok;
+}
+
+gboolean
+vr_job_protect_run(VrJob *job, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), NULL);
+    const char *peer = json_object_get_string_member(vr_job_args(job), "peer");
+
+    if (row == NULL) {
+        g_auto(VrCheckFacts) facts = {0};
+
+        if (!step_check(job, app, &facts, error) || !insert_row(job, app, &facts, error))
+            return FALSE;
+    }
+    if (run_created(job, app, error))
+        return TRUE;
+    if (!vr_job_stopping(job))
+        undo(job, app, peer);
+    return FALSE;
+}

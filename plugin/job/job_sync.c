@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/job/jobs.h"
+#include "plugin/cycle/replicate.h"
+
+const char *const vr_job_sync_steps[] = {"replicate", NULL};
+
+gboolean
+vr_job_sync_run(VrJob *job, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    VrCycleWanted wanted = {
+        .quiesce = json_object_get_boolean_member_with_default(vr_job_args(job), "quiesce", FALSE),
+    };
+    g_autoptr(VrProtection) row = NULL;
+    VrCycleDone done;
+    gboolean ok;
+
+    vr_job_step(job, "replicate");
+    if (!vr_job_take_guard(job, app, error))
+        return FALSE;
+    row = vr_state_protection_get(app->state, vr_job_uuid(job), error);
+    ok = row != NULL && vr_protection_admits(row->state, VR_OPERATION_SYNC, error) &&
+         vr_replicate(app, row->uuid, &wanted, vr_job_progress(job), vr_job_cancellable(job), &done, error);
+    vr_guard_release(app->guards, vr_job_uuid(job));
+    if (!ok)
+        return FALSE;
+    vr_job_result_int(job, "number", (gint64) done.number);
+    vr_job_result_string(job, "root", done.root);
+    vr_job_result_string(job, "consistency", vr_consistency_name(done.consistency));
+    return TRUE;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/job/jobs.h"
+#include "plugin/cycle/protection_push.h"
+#include "policies/error.h"
+#include "qmp/checkpoint.h"
+
+const char *const vr_job_unprotect_steps[] = {"check", "source", "target", "verify", NULL};
+
+/* A target that cannot be reached would keep a replica that nobody knows of. */
+static gboolean
+step_check(VrJob *job, VrApp *app, VrProtection *row, GError **error)
+{
+    VrPeerClient *peer;
+
+    vr_job_step(job, "check");
+    if (!vr_protection_admits(row->state, VR_OPERATION_UNPROTECT, error)) {
+        g_prefix_error(error, "domain '%s': ", row->name);
+        return FALSE;
+    }
+    peer = vr_peer_pool_get(app->peers, row->peer, error);
+    if (peer == NULL || !vr_peer_client_hello(peer, NULL, vr_job_cancellable(job), error))
+        return FALSE;
+    return row->state == VR_PROTECTION_DISABLING ||
+           vr_app_set_state(app, row->uuid, VR_EVENT_UNPROTECT_STARTED, row, error);
+}
+
+static gboolean
+step_target(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
+{
+    gboolean keep = json_object_get_boolean_member_with_default(vr_job_args(job), "keep_replica", FALSE);
+    VrPeerClient *peer = vr_peer_pool_get(app->peers, row->peer, error);
+    g_autoptr(JsonNode) answer = NULL;
+
+    vr_job_step(job, "target");
+    if (peer == NULL)
+        return FALSE;
+    answer = vr_peer_client_protection_delete(peer, row->uuid, keep, vr_job_cancellable(job), error);
+    return answer != NULL;
+}
+
+static gboolean
+step_verify(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    guint left = 0;
+
+    vr_job_step(job, "verify");
+    if (!vr_checkpoint_sweep(app->conn, row->uuid, NULL, &left, &local) &&
+        !g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    if (left > 0) {
+        vr_set_error(error, VR_ERROR_INTERNAL, "leftovers", "Run unprotect again.",
+                     "domain '%s': %u checkpoints or bitmaps were still there after their removal", row->name,
+                     left);
+        return FALSE;
+    }
+    return vr_fence_remove(app->fence, row->uuid, error) &&
+           vr_state_protection_delete(app->state, row->uuid, error);
+}
+
+gboolean
+vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), error);
+    gboolean ok;
+
+    if (row == NULL && vr_job_resumed(job)) {
+        g_clear_error(error);
+        return TRUE;
+    }
+    if (row == NULL || !step_check(job, app, row, error))
+        return FALSE;
+    vr_scheduler_remove(app->scheduler, row->uuid);
+    if (!vr_job_take_guard(job, app, error))
+        return FALSE;
+    vr_job_step(job, "source");
+    ok = vr_source_leave(app, row->uuid, error) && step_target(job, app, row, error) &&
+         step_verify(job, app, row, error);
+    vr_guard_release(app->guards, row->uuid);
+    vr_protection_push_forget(row->uuid);
+    return ok;
+}

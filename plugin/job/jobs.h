@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "plugin/app.h"
+
+G_BEGIN_DECLS
+
+/** SECTION: the kinds of jobs, one file each (job_*.c). Every step may be repeated after a restart. */
+
+extern const VrJobKind vr_job_kinds[];
+extern const guint vr_n_job_kinds;
+
+extern const char *const vr_job_protect_steps[];
+extern const char *const vr_job_sync_steps[];
+extern const char *const vr_job_unprotect_steps[];
+extern const char *const vr_job_failover_steps[];
+
+/** args: peer, store, policy, exclude. */
+gboolean vr_job_protect_run(VrJob *job, gpointer app, GError **error);
+/** args: quiesce. */
+gboolean vr_job_sync_run(VrJob *job, gpointer app, GError **error);
+/** args: keep_replica. */
+gboolean vr_job_unprotect_run(VrJob *job, gpointer app, GError **error);
+/** args: force. On the source it does the work, on the target it asks the source and follows. */
+gboolean vr_job_failover_run(VrJob *job, gpointer app, GError **error);
+
+/** Takes the protection's guard for @job, waiting for a cycle under way. */
+gboolean vr_job_take_guard(VrJob *job, VrApp *app, GError **error);
+
+/** Removes what this host, the source, holds for a protection: jobs, checkpoints, bitmaps, scratch, manifests. A
+ *  domain that is gone is fine. */
+gboolean vr_source_leave(VrApp *app, const char *uuid, GError **error);
+
+G_END_DECLS

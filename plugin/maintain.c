@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/maintain.h"
+
+#include <string.h>
+
+#include "plugin/job/activation.h"
+#include "plugin/cycle/replicate.h"
+#include "policies/error.h"
+#include "qmp/checkpoint.h"
+#include "qmp/point.h"
+#include "storage/error_json.h"
+
+#define PROBE_US (5 * G_TIME_SPAN_SECOND)
+#define PROVE_US G_TIME_SPAN_HOUR
+#define CONNECT_WAIT_MS 1000
+
+struct _VrMaintain {
+    VrApp *app;           /* borrowed */
+    GThread *thread;      /* owned */
+    GCancellable *cancel; /* owned */
+    GMutex lock;          /* guards prove */
+    GCond woken;
+    gboolean prove;
+};
+
+/* What the daemon of before may have left in the guest's domain. */
+static gboolean
+clean_source(VrMaintain *self, const VrProtection *row, GError **error)
+{
+    VrApp *app = self->app;
+
+    if (!vr_cycle_recover(app, row->uuid, self->cancel, error))
+        return FALSE;
+    return vr_point_sweep(app->conn, row->uuid, NULL, error) &&
+           vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error);
+}
+
+static void
+recover_one(VrMaintain *self, const VrProtection *row)
+{
+    VrApp *app = self->app;
+    g_autoptr(GError) error = NULL;
+    gboolean ok;
+
+    if (!vr_guard_take(app->guards, row->uuid, "recovery at start", -1, self->cancel, NULL))
+        return;
+    if (row->role == VR_ROLE_SOURCE)
+        ok = row->state == VR_PROTECTION_FAILED_OVER || clean_source(self, row, &error);
+    else
+        ok = vr_activation_recover(app, row, &error);
+    vr_guard_release(app->guards, row->uuid);
+    if (!ok && !g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
+        g_warning("domain '%s': what an interrupted run left is not cleaned up yet: %s", row->name, error->message);
+}
+
+/* A RESYNC or INITIAL state with an RP means that the daemon died behind the commit; cycles set it right. */
+static gboolean
+is_scheduled(const VrProtection *row)
+{
+    return row->role == VR_ROLE_SOURCE && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
+}
+
+static void
+begin(VrMaintain *self)
+{
+    VrApp *app = self->app;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, &error);
+
+    for (guint i = 0; rows != NULL && i < rows->len; i++)
+        recover_one(self, g_ptr_array_index(rows, i));
+    if (rows == NULL || !vr_jobs_resume(app->jobs, &error)) {
+        g_warning("cannot go on with the jobs of before: %s", error->message);
+        return;
+    }
+    for (guint i = 0; i < rows->len; i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+
+        if (is_scheduled(row) && vr_jobs_running(app->jobs, row->uuid) == 0 &&
+            !vr_replicate_schedule(app, row, &error)) {
+            g_warning("domain '%s' is not replicated: %s", row->name, error->message);
+            g_clear_error(&error);
+        }
+    }
+}
+
+static void
+prove_fence(VrMaintain *self)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!vr_fence_prove(self->app->fence, self->app->conn, &error))
+        g_warning("cannot tell whether the libvirt hook is active: %s", error->message);
+    else if (!vr_fence_active(self->app->fence))
+        g_warning("libvirt does not call the virt-replica hook: replicas are not fenced; "
+                  "check /etc/libvirt/hooks/qemu.d/virt-replica and reload libvirtd");
+}
+
+/* A peer that could not be reached answers again: its domains need not wait for their retry. */
+static void
+probe_causes(VrMaintain *self)
+{
+    VrApp *app = self->app;
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
+
+    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel); i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+        g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
+        VrPeerClient *peer;
+
+        if (!is_scheduled(row) || last == NULL || strcmp(vr_error_slug(last), "peer-unreachable") != 0)
+            continue;
+        peer = vr_peer_pool_get(app->peers, row->peer, NULL);
+        if (peer != NULL && vr_peer_client_hello(peer, NULL, self->cancel, NULL))
+            vr_scheduler_kick(app->scheduler, row->uuid);
+    }
+}
+
+/* TRUE if the fence is to be proven now. */
+static gboolean
+wait_turn(VrMaintain *self, gint64 prove_at)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    gint64 until = MIN(g_get_monotonic_time() + PROBE_US, prove_at);
+    gboolean prove;
+
+    while (!self->prove && !g_cancellable_is_cancelled(self->cancel) &&
+           g_cond_wait_until(&self->woken, &self->lock, until))
+        ;
+    prove = self->prove || g_get_monotonic_time() >= prove_at;
+    self->prove = FALSE;
+    return prove;
+}
+
+static gpointer
+maintain_thread(gpointer data)
+{
+    VrMaintain *self = data;
+    gint64 prove_at;
+
+    while (!vr_conn_wait(self->app->conn, CONNECT_WAIT_MS, self->cancel, NULL)) {
+        if (g_cancellable_is_cancelled(self->cancel))
+            return NULL;
+    }
+    prove_fence(self);
+    begin(self);
+    prove_at = g_get_monotonic_time() + PROVE_US;
+    while (!g_cancellable_is_cancelled(self->cancel)) {
+        if (wait_turn(self, prove_at)) {
+            prove_fence(self);
+            prove_at = g_get_monotonic_time() + PROVE_US;
+        }
+        probe_causes(self);
+    }
+    return NULL;
+}
+
+VrMaintain *
+vr_maintain_start(VrApp *app)
+{
+    VrMaintain *self = g_new0(VrMaintain, 1);
+
+    self->app = app;
+    self->cancel = g_cancellable_new();
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->woken);
+    self->thread = g_thread_new("maintain", maintain_thread, self);
+    return self;
+}
+
+void
+vr_maintain_wake(VrMaintain *self)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+
+    self->prove = TRUE;
+    g_cond_broadcast(&self->woken);
+}
+
+void
+vr_maintain_stop(VrMaintain *self)
+{
+    if (self == NULL)
+        return;
+    g_cancellable_cancel(self->cancel);
+    g_mutex_lock(&self->lock);
+    g_cond_broadcast(&self->woken);
+    g_mutex_unlock(&self->lock);
+    g_thread_join(self->thread);
+    g_object_unref(self->cancel);
+    g_cond_clear(&self->woken);
+    g_mutex_clear(&self->lock);
+    g_free(self);
+}

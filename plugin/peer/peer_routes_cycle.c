@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Cycles and replica data: every handler asks for the replica of "{uuid}" first, which checks peer
+ * and role, and every id from the path or query is checked before it reaches the replica. */
+#include <string.h>
+
+#include "plugin/peer/peer_server_private.h"
+#include "policies/error.h"
+#include "policies/ids.h"
+#include "storage/json_util.h"
+#include "storage/peer_client.h"
+
+#define RECORDS_MAX 65536
+
+/* The daemon's replica for the time of one request. */
+typedef struct {
+    VrPeerServer *server;
+    VrReplica *replica;
+} Guard;
+
+static void
+guard_clear(Guard *self)
+{
+    if (self->replica && self->server->ops->replica_done)
+        self->server->ops->replica_done(self->server->data, self->replica);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Guard, guard_clear)
+
+static gboolean
+open_replica(VrPeerServer *self, const VrHttpRequest *request, const char *generation, Guard *guard,
+             GError **error)
+{
+    g_autoptr(VrProtection) row = vr_peer_route_protection(self, request, TRUE, error);
+
+    if (!row)
+        return FALSE;
+    guard->server = self;
+    guard->replica = self->ops->replica(self->data, row->uuid, row->peer, generation, error);
+    return guard->replica != NULL;
+}
+
+static gboolean
+bad_argument(GError **error, const char *what)
+{
+    vr_set_error(error, VR_ERROR_INVALID, "bad-argument", NULL,
+                 "the request does not name a valid %s", what);
+    return FALSE;
+}
+
+static const char *
+cycle_of(const VrHttpRequest *request, GError **error)
+{
+    const char *cycle = vr_http_request_param(request, "cycle");
+
+    if (vr_cycle_id_valid(cycle))
+        return cycle;
+    bad_argument(error, "cycle");
+    return NULL;
+}
+
+static const char *
+disk_of(const VrHttpRequest *request, GError **error)
+{
+    const char *disk = vr_http_request_query(request, "disk");
+
+    if (vr_disk_name_valid(disk))
+        return disk;
+    bad_argument(error, "disk");
+    return NULL;
+}
+
+static const char *
+digest_of(const VrHttpRequest *request, GError **error)
+{
+    const char *sha256 = vr_http_request_param(request, "sha256");
+
+    if (vr_fingerprint_valid(sha256))
+        return sha256;
+    bad_argument(error, "digest");
+    return NULL;
+}
+
+/* @rp: (transfer full) (nullable) */
+static void
+set_rp_member(JsonNode *node, VrRecoveryPoint *rp)
+{
+    JsonObject *object = json_node_get_object(node);
+
+    if (rp)
+        json_object_set_member(object, "rp", vr_recovery_point_to_json(rp));
+    else
+        json_object_set_null_member(object, "rp");
+    vr_recovery_point_free(rp);
+}
+
+static gboolean
+handle_head(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_auto(Guard) guard = {0};
+    g_autoptr(GError) local = NULL;
+    VrRecoveryPoint *rp;
+    JsonNode *node;
+
+    if (!open_replica(data, request, NULL, &guard, error))
+        return FALSE;
+    rp = vr_replica_head(guard.replica, &local);
+    if (local) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    node = vr_peer_route_empty();
+    set_rp_member(node, rp);
+    vr_http_reply_json(reply, 200, node);
+    return TRUE;
+}
+
+static gboolean
+handle_rps(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_auto(Guard) guard = {0};
+    g_autoptr(GPtrArray) rps = NULL;
+    JsonArray *array;
+    JsonNode *node;
+
+    if (!open_replica(data, request, NULL, &guard, error))
+        return FALSE;
+    rps = vr_replica_list(guard.replica, error);
+    if (!rps)
+        return FALSE;
+    array = json_array_new();
+    for (guint i = 0; i < rps->len; i++)
+        json_array_add_element(array, vr_recovery_point_to_json(rps->pdata[i]));
+    node = vr_peer_route_empty();
+    json_object_set_array_member(json_node_get_object(node), "rps", array);
+    vr_http_reply_json(reply, 200, node);
+    return TRUE;
+}
+
+static gboolean
+handle_begin(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_auto(Guard) guard = {0};
+    g_autoptr(VrCycleBegin) begin = NULL;
+    guint64 held = 0;
+    JsonNode *node;
+
+    if (!vr_http_request_object(request, error))
+        return FALSE;
+    begin = vr_cycle_begin_from_json(vr_http_request_json(request), error);
+    if (!begin || !open_replica(data, request, begin->generation, &guard, error) ||
+        !vr_replica_begin(guard.replica, begin, &held, error))
+        return FALSE;
+    node = vr_peer_route_empty();
+    json_object_set_int_member(json_node_get_object(node), "held", (gint64) held);
+    vr_http_reply_json(reply, 200, node);
+    return TRUE;
+}
+
+static const char *
+status_name(VrCycleStatus status)
+{
+    switch (status) {
+    case VR_CYCLE_UNKNOWN:
+        return "unknown";
+    case VR_CYCLE_OPEN:
+        return "open";
+    case VR_CYCLE_COMMITTED:
+        return "committed";
+    }
+    g_return_val_if_reached("unknown");
+}
+
+static gboolean
+handle_status(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    g_auto(Guard) guard = {0};
+    VrRecoveryPoint *rp = NULL;
+    VrCycleStatus status;
+    JsonNode *node;
+
+    if (!cycle || !open_replica(data, request, NULL, &guard, error))
+        return FALSE;
+    status = vr_replica_cycle_status(guard.replica, cycle, &rp);
+    node = vr_peer_route_empty();
+    json_object_set_string_member(json_node_get_object(node), "status", status_name(status));
+    set_rp_member(node, rp);
+    vr_http_reply_json(reply, 200, node);
+    return TRUE;
+}
+
+static gboolean
+handle_held(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    const char *disk = cycle ? disk_of(request, error) : NULL;
+    g_auto(Guard) guard = {0};
+    guint64 first, max;
+    GBytes *records;
+
+    if (!disk || !vr_http_request_query_uint(request, "first", 0, G_MAXINT64, &first, error) ||
+        !vr_http_request_query_uint(request, "max", RECORDS_MAX, RECORDS_MAX, &max, error) ||
+        !open_replica(data, request, NULL, &guard, error))
+        return FALSE;
+    records = vr_replica_held(guard.replica, cycle, disk, first, (guint) max, error);
+    if (!records)
+        return FALSE;
+    vr_http_reply_bytes(reply, 200, "application/octet-stream", records);
+    return TRUE;
+}
+
+static gboolean
+handle_sums(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    const char *disk = disk_of(request, error);
+    g_auto(Guard) guard = {0};
+    guint64 from, max;
+    GBytes *records;
+
+    if (!disk || !vr_http_request_query_uint(request, "from", 0, G_MAXINT64, &from, error) ||
+        !vr_http_request_query_uint(request, "max", RECORDS_MAX, RECORDS_MAX, &max, error) ||
+        !open_replica(data, request, NULL, &guard, error))
+        return FALSE;
+    records = vr_replica_head_sums(guard.replica, disk, from, (guint) max, error);
+    if (!records)
+        return FALSE;
+    vr_http_reply_bytes(reply, 200, "application/octet-stream", records);
+    return TRUE;
+}
+
+static gboolean
+handle_chunks(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    g_auto(Guard) guard = {0};
+    const guint8 *body;
+    gsize len;
+
+    body = vr_http_request_bytes(request, &len);
+    return cycle && open_replica(data, request, NULL, &guard, error) &&
+           vr_replica_write(guard.replica, cycle, body, len, error);
+}
+
+static gboolean
+handle_has_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer data,
+                      GError **error)
+{
+    const char *sha256 = digest_of(request, error);
+    g_auto(Guard) guard = {0};
+    JsonNode *node;
+
+    if (!sha256 || !open_replica(data, request, NULL, &guard, error))
+        return FALSE;
+    node = vr_peer_route_empty();
+    json_object_set_boolean_member(json_node_get_object(node), "stored",
+                                   vr_replica_has_attachment(guard.replica, sha256));
+    vr_http_reply_json(reply, 200, node);
+    return TRUE;
+}
+
+static gboolean
+handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer data,
+                      GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    const char *sha256 = cycle ? digest_of(request, error) : NULL;
+    g_auto(Guard) guard = {0};
+
+    return sha256 && open_replica(data, request, NULL, &guard, error) &&
+           vr_replica_put_attachment(guard.replica, cycle, sha256, vr_http_request_fd(request),
+                                     error);
+}
+
+static gboolean
+handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrPeerServer *self = data;
+    const char *cycle = cycle_of(request, error);
+    g_auto(Guard) guard = {0};
+    g_autoptr(VrCycleCommit) commit = NULL;
+    g_autoptr(VrRecoveryPoint) rp = NULL;
+
+    if (!cycle || !vr_http_request_object(request, error))
+        return FALSE;
+    commit = vr_cycle_commit_from_json(vr_http_request_json(request), error);
+    if (!commit)
+        return FALSE;
+    if (strcmp(commit->cycle, cycle) != 0)
+        return bad_argument(error, "cycle");
+    if (!open_replica(self, request, NULL, &guard, error))
+        return FALSE;
+    rp = vr_replica_commit(guard.replica, commit, error);
+    if (!rp)
+        return FALSE;
+    if (self->ops->cycle_committed)
+        self->ops->cycle_committed(self->data, vr_http_request_param(request, "uuid"), rp);
+    vr_http_reply_json(reply, 200, vr_recovery_point_to_json(rp));
+    return TRUE;
+}
+
+static gboolean
+handle_abort(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    g_auto(Guard) guard = {0};
+
+    return cycle && open_replica(data, request, NULL, &guard, error) &&
+           vr_replica_abort(guard.replica, cycle, error);
+}
+
+#define PROTECTION "/v1/peer/protections/{uuid}"
+#define CYCLE PROTECTION "/cycles/{cycle}"
+
+void
+vr_peer_routes_cycle(VrHttpServer *http, VrPeerServer *self)
+{
+    static const VrHttpRoute routes[] = {
+        {"GET", PROTECTION "/head", handle_head, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"GET", PROTECTION "/rps", handle_rps, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"GET", PROTECTION "/sums", handle_sums, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"GET", PROTECTION "/attachments/{sha256}", handle_has_attachment, VR_HTTP_BODY_NONE, 0,
+         FALSE},
+        {"POST", PROTECTION "/cycles", handle_begin, VR_HTTP_BODY_JSON, 0, FALSE},
+        {"GET", CYCLE, handle_status, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"DELETE", CYCLE, handle_abort, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"GET", CYCLE "/held", handle_held, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"PUT", CYCLE "/chunks", handle_chunks, VR_HTTP_BODY_BYTES, VR_BODY_MAX + 4096, FALSE},
+        {"PUT", CYCLE "/attachments/{sha256}", handle_put_attachment, VR_HTTP_BODY_FILE,
+         VR_ATTACHMENT_MAX, FALSE},
+        {"POST", CYCLE "/commit", handle_commit, VR_HTTP_BODY_JSON, 0, FALSE},
+    };
+
+    vr_http_server_add_routes(http, routes, G_N_ELEMENTS(routes), self);
+}

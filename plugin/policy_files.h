@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "policies/policy.h"
+
+G_BEGIN_DECLS
+
+/** SECTION: policies as files: CONFIG/policies/<name>.conf, read when asked for, so that files edited by hand
+ *  count as well. "default" is built in unless a file of that name is there. Blocks on files; any thread. */
+typedef struct _VrPolicyFiles VrPolicyFiles;
+
+VrPolicyFiles *vr_policy_files_new(const char *config_dir);
+void vr_policy_files_free(VrPolicyFiles *self);
+
+/** NOT_FOUND "no-such-policy"; INVALID naming file and line. (transfer full) */
+VrPolicy *vr_policy_files_get(VrPolicyFiles *self, const char *name, GError **error);
+/** Names, sorted, NULL-terminated, "default" always among them. (transfer full) */
+char **vr_policy_files_list(VrPolicyFiles *self);
+/** TRUE if a file stands behind the name. */
+gboolean vr_policy_files_has_file(VrPolicyFiles *self, const char *name);
+/** Checked, then written durably. @file: for messages. */
+gboolean vr_policy_files_put(VrPolicyFiles *self, const char *name, const char *file, const char *text, GError **error);
+/** NOT_FOUND; REFUSED for the built-in one. */
+gboolean vr_policy_files_delete(VrPolicyFiles *self, const char *name, GError **error);
+
+G_END_DECLS

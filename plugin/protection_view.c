@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/protection_view.h"
+
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "policies/error.h"
+#include "policies/generation.h"
+#include "policies/health.h"
+#include "policies/units.h"
+#include "storage/error_json.h"
+
+/* Since when each reason holds, of this run of the daemon: "uuid code" -> wall time. */
+static GMutex since_lock;
+static GHashTable *since;
+
+/* The newest RP: what the source recorded, or what the store holds. */
+typedef struct {
+    guint64 number;
+    gint64 time_us;
+    VrConsistency consistency;
+    char *root; /* owned */
+} Newest;
+
+static void
+newest_of(VrApp *app, const VrProtection *row, Newest *newest)
+{
+    VrReplica *replica;
+    g_autoptr(VrRecoveryPoint) head = NULL;
+
+    *newest = (Newest){row->base_number, row->base_time_us, row->base_consistency, NULL};
+    newest->root = g_strdup(row->base_root);
+    if (row->role == VR_ROLE_SOURCE)
+        return;
+    replica = vr_replicas_get(app->replicas, row->uuid, NULL);
+    head = replica ? vr_replica_head(replica, NULL) : NULL;
+    if (replica != NULL)
+        vr_replicas_put(app->replicas, replica);
+    if (head == NULL)
+        return;
+    g_free(newest->root);
+    *newest = (Newest){head->number, head->time_us, head->consistency, g_strdup(head->root)};
+}
+
+static gint
+store_percent(VrApp *app, const VrProtection *row)
+{
+    VrStoreRow *store = row->role == VR_ROLE_TARGET ? vr_state_store_get(app->state, row->store, NULL) : NULL;
+    struct statvfs fs;
+    gint percent = VR_HEALTH_UNKNOWN;
+
+    if (store != NULL && statvfs(store->path, &fs) == 0 && fs.f_blocks > 0)
+        percent = (gint) (100 - fs.f_bavail * 100 / fs.f_blocks);
+    vr_store_row_free(store);
+    return percent;
+}
+
+static VrPolicy *
+policy_of(VrApp *app, const VrProtection *row)
+{
+    VrPolicy *policy =
+        row->role == VR_ROLE_SOURCE
+            ? vr_policy_files_get(app->policies, row->policy, NULL)
+            : vr_policy_parse(row->policy, "policy of the source", row->policy_text, strlen(row->policy_text), NULL);
+
+    return policy ? policy : vr_policy_default();
+}
+
+static GPtrArray *
+reasons_of(VrApp *app, const VrProtection *row, const char *peer, const Newest *newest,
+           const VrScheduleInfo *schedule, VrHealth *ret_health)
+{
+    g_autoptr(VrPolicy) policy = policy_of(app, row);
+    g_autoptr(GError) last_error = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
+    gint64 now = g_get_real_time();
+    VrHealthInput input = {
+        .domain = row->name,
+        .peer = peer,
+        .host = app->config->name,
+        .store = row->store,
+        .state = row->state,
+        .rpo_target_us = policy->rpo_target_us,
+        .rpo_us = newest->number ? MAX(now - newest->time_us, 0) : VR_HEALTH_UNKNOWN,
+        .cycles_due_hour = schedule->due_hour,
+        .cycles_missed_hour = schedule->missed_hour,
+        .app_interval_us = row->role == VR_ROLE_SOURCE ? policy->app_consistent_us : 0,
+        .app_age_us = schedule->app_age_us >= 0 ? schedule->app_age_us : VR_HEALTH_UNKNOWN,
+        .protected_us = now - row->created_us,
+        .last_error = last_error,
+        .blocked = schedule->blocked,
+        .resync_running = row->state == VR_PROTECTION_RESYNC,
+        .fence_active = vr_fence_active(app->fence),
+        .store_percent = store_percent(app, row),
+        .cert_days = (gint) ((vr_identity_expires_us(app->identity) - now) / G_TIME_SPAN_DAY),
+        .idle_replicated = schedule->idle,
+    };
+    GPtrArray *reasons = NULL;
+
+    *ret_health = vr_health_evaluate(&input, &reasons);
+    return reasons;
+}
+
+static gint64
+holds_since(const char *uuid, const char *code)
+{
+    g_autofree char *key = g_strdup_printf("%s %s", uuid, code);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&since_lock);
+    gint64 *when;
+
+    if (since == NULL)
+        since = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    when = g_hash_table_lookup(since, key);
+    if (when == NULL) {
+        when = g_new(gint64, 1);
+        *when = g_get_real_time();
+        g_hash_table_insert(since, g_steal_pointer(&key), when);
+    }
+    return *when;
+}
+
+/* Reasons that do not hold any more begin anew the next time. */
+static void
+forget_others(const char *uuid, GPtrArray *reasons)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&since_lock);
+    GHashTableIter iter;
+    gpointer key;
+
+    if (since == NULL)
+        return;
+    g_hash_table_iter_init(&iter, since);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        gboolean holds = !g_str_has_prefix(key, uuid);
+
+        for (guint i = 0; !holds && i < reasons->len; i++) {
+            const VrHealthReason *reason = g_ptr_array_index(reasons, i);
+
+            holds = strcmp((char *) key + strlen(uuid) + 1, reason->code) == 0;
+        }
+        if (!holds)
+            g_hash_table_iter_remove(&iter);
+    }
+}
+
+static JsonArray *
+reasons_json(const VrProtection *row, GPtrArray *reasons)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < reasons->len; i++) {
+        const VrHealthReason *reason = g_ptr_array_index(reasons, i);
+        g_autofree char *when = vr_time_format(holds_since(row->uuid, reason->code));
+        JsonObject *object = json_object_new();
+
+        json_object_set_string_member(object, "code", reason->code);
+        json_object_set_string_member(object, "severity", vr_health_name(reason->severity));
+        json_object_set_string_member(object, "message", reason->message);
+        json_object_set_string_member(object, "since", when);
+        json_object_set_string_member(object, "action", reason->action);
+        json_array_add_object_element(array, object);
+    }
+    return array;
+}
+
+static void
+set_newest(JsonObject *object, const Newest *newest)
+{
+    g_autofree char *when = newest->number ? vr_time_format(newest->time_us) : NULL;
+    JsonObject *rp;
+
+    if (newest->number == 0) {
+        json_object_set_null_member(object, "rpo_seconds");
+        json_object_set_null_member(object, "last_rp");
+        return;
+    }
+    json_object_set_double_member(object, "rpo_seconds",
+                                  (double) MAX(g_get_real_time() - newest->time_us, 0) / G_USEC_PER_SEC);
+    rp = json_object_new();
+    json_object_set_int_member(rp, "number", (gint64) newest->number);
+    json_object_set_string_member(rp, "time", when);
+    json_object_set_string_member(rp, "consistency", vr_consistency_name(newest->consistency));
+    json_object_set_string_member(rp, "root", newest->root);
+    json_object_set_object_member(object, "last_rp", rp);
+}
+
+static void
+set_schedule(VrApp *app, JsonObject *object, const VrProtection *row, const VrScheduleInfo *schedule)
+{
+    gint64 job = vr_jobs_running(app->jobs, row->uuid);
+
+    if (schedule->next_due_us != 0) {
+        g_autofree char *when = vr_time_format(schedule->next_due_us);
+
+        json_object_set_string_member(object, "next_cycle", when);
+    } else {
+        json_object_set_null_member(object, "next_cycle");
+    }
+    if (job != 0)
+        json_object_set_int_member(object, "job", job);
+    else
+        json_object_set_null_member(object, "job");
+}
+
+static void
+set_identity(VrApp *app, JsonObject *object, const VrProtection *row, const char *peer)
+{
+    g_autoptr(VrGeneration) generation = vr_generation_from_line(row->generation, NULL);
+    const char *own = vr_identity_fingerprint(app->identity);
+
+    json_object_set_string_member(object, "name", row->name);
+    json_object_set_string_member(object, "uuid", row->uuid);
+    json_object_set_string_member(object, "role", vr_role_name(row->role));
+    json_object_set_string_member(object, "state", vr_protection_state_name(row->state));
+    json_object_set_string_member(object, "peer", peer);
+    json_object_set_string_member(object, "store", row->store);
+    json_object_set_string_member(object, "policy", row->policy);
+    json_object_set_string_member(object, "generation", generation ? vr_generation_id(generation) : "");
+    json_object_set_boolean_member(object, "owner",
+                                   generation && strcmp(vr_generation_owner(generation), own) == 0);
+}
+
+JsonNode *
+vr_protection_view(VrApp *app, const VrProtection *row)
+{
+    g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
+    const char *peer_name = peer ? peer->name : row->peer;
+    g_autoptr(GPtrArray) reasons = NULL;
+    JsonObject *object = json_object_new();
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+    VrScheduleInfo schedule;
+    VrHealth health;
+    Newest newest;
+
+    vr_scheduler_info(app->scheduler, row->uuid, &schedule);
+    newest_of(app, row, &newest);
+    reasons = reasons_of(app, row, peer_name, &newest, &schedule, &health);
+    set_identity(app, object, row, peer_name);
+    json_object_set_string_member(object, "health", vr_health_name(health));
+    json_object_set_array_member(object, "reasons", reasons_json(row, reasons));
+    forget_others(row->uuid, reasons);
+    set_newest(object, &newest);
+    set_schedule(app, object, row, &schedule);
+    g_free(newest.root);
+    json_node_take_object(node, object);
+    return node;
+}
+
+static GPtrArray *
+list_points(VrApp *app, const VrProtection *row, GCancellable *cancel, GError **error)
+{
+    VrPeerClient *peer;
+    VrReplica *replica;
+    GPtrArray *points;
+
+    if (row->role == VR_ROLE_SOURCE) {
+        peer = vr_peer_pool_get(app->peers, row->peer, error);
+        return peer ? vr_peer_client_rps(peer, row->uuid, cancel, error) : NULL;
+    }
+    replica = vr_replicas_get(app->replicas, row->uuid, error);
+    if (replica == NULL)
+        return NULL;
+    points = vr_replica_list(replica, error);
+    vr_replicas_put(app->replicas, replica);
+    return points;
+}
+
+JsonNode *
+vr_recovery_points_view(VrApp *app, const VrProtection *row, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GPtrArray) points = list_points(app, row, cancel, error);
+    JsonArray *array;
+    JsonNode *node;
+
+    if (points == NULL)
+        return NULL;
+    array = json_array_new();
+    for (guint i = 0; i < points->len; i++)
+        json_array_add_element(array, vr_recovery_point_to_json(g_ptr_array_index(points, i)));
+    node = json_node_new(JSON_NODE_ARRAY);
+    json_node_take_array(node, array);
+    return node;
+}

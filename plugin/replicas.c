@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/replicas.h"
+
+#include "policies/error.h"
+#include "policies/policy.h"
+#include "storage/state_peer.h"
+
+typedef struct {
+    char *uuid;
+    VrReplica *replica; /* owned; NULL while it is being opened */
+    guint users;
+    gboolean closing;
+} Entry;
+
+struct _VrReplicas {
+    VrState *state; /* borrowed */
+    char *manifests;
+    GThread *thread;       /* owned */
+    GAsyncQueue *due;      /* owned: uuid (owned); "" ends the thread */
+    GCancellable *cancel;  /* owned */
+
+    GMutex lock; /* guards what follows; held while a replica is opened, so that it is opened once */
+    GCond idle;
+    GHashTable *entries; /* owned: uuid -> Entry */
+};
+
+static void
+entry_free(gpointer data)
+{
+    Entry *entry = data;
+
+    vr_replica_close(entry->replica);
+    g_free(entry->uuid);
+    g_free(entry);
+}
+
+static Entry *
+open_entry(VrReplicas *self, const char *uuid, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
+    VrStoreRow *store;
+    g_autofree char *dir = NULL;
+    VrReplica *replica;
+    Entry *entry;
+
+    if (row == NULL)
+        return NULL;
+    if (row->role != VR_ROLE_TARGET) {
+        vr_set_error(error, VR_ERROR_REFUSED, "not-target", "Ask the other host.",
+                     "domain '%s': this host is its source, not its target", row->name);
+        return NULL;
+    }
+    store = vr_state_store_get(self->state, row->store, error);
+    if (store == NULL)
+        return NULL;
+    dir = g_build_filename(self->manifests, uuid, NULL);
+    replica = vr_replica_open(self->state, store->path, uuid, dir, error);
+    vr_store_row_free(store);
+    if (replica == NULL)
+        return NULL;
+    entry = g_new0(Entry, 1);
+    entry->uuid = g_strdup(uuid);
+    entry->replica = replica;
+    g_hash_table_insert(self->entries, entry->uuid, entry);
+    return entry;
+}
+
+VrReplica *
+vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    Entry *entry = g_hash_table_lookup(self->entries, uuid);
+
+    if (entry == NULL)
+        entry = open_entry(self, uuid, error);
+    if (entry == NULL)
+        return NULL;
+    if (entry->closing) {
+        vr_set_error(error, VR_ERROR_CONFLICT, "replica-closing", "Try again in a moment.",
+                     "the replica of %s is being closed", uuid);
+        return NULL;
+    }
+    entry->users++;
+    return entry->replica;
+}
+
+void
+vr_replicas_put(VrReplicas *self, VrReplica *replica)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Entry *entry = value;
+
+        if (entry->replica == replica)
+            entry->users--;
+    }
+    g_cond_broadcast(&self->idle);
+}
+
+/* The entry, used by nobody and marked so that nobody begins; NULL if it is not open. Lock held. */
+static Entry *
+take_alone(VrReplicas *self, const char *uuid)
+{
+    Entry *entry = g_hash_table_lookup(self->entries, uuid);
+
+    if (entry == NULL || entry->closing)
+        return NULL;
+    entry->closing = TRUE;
+    while (entry->users > 0)
+        g_cond_wait(&self->idle, &self->lock);
+    return entry;
+}
+
+gboolean
+vr_replicas_destroy(VrReplicas *self, const char *uuid, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    Entry *entry = g_hash_table_lookup(self->entries, uuid);
+    gboolean ok;
+
+    if (entry == NULL && open_entry(self, uuid, error) == NULL)
+        return FALSE;
+    entry = take_alone(self, uuid);
+    if (entry == NULL)
+        return TRUE;
+    ok = vr_replica_destroy(entry->replica, error);
+    g_hash_table_remove(self->entries, uuid);
+    return ok;
+}
+
+void
+vr_replicas_close(VrReplicas *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+
+    if (take_alone(self, uuid) != NULL)
+        g_hash_table_remove(self->entries, uuid);
+}
+
+void
+vr_replicas_retain(VrReplicas *self, const char *uuid)
+{
+    g_async_queue_push(self->due, g_strdup(uuid));
+}
+
+static gboolean
+retain(VrReplicas *self, const char *uuid, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
+    g_autoptr(VrPolicy) policy = NULL;
+    VrReplica *replica;
+    gboolean ok;
+
+    if (row == NULL)
+        return FALSE;
+    policy = vr_policy_parse(row->policy, "policy of the source", row->policy_text,
+                             strlen(row->policy_text), error);
+    if (policy == NULL)
+        return FALSE;
+    replica = vr_replicas_get(self, uuid, error);
+    if (replica == NULL)
+        return FALSE;
+    ok = vr_replica_retain(replica, policy, g_get_real_time(), self->cancel, error);
+    vr_replicas_put(self, replica);
+    return ok;
+}
+
+static gpointer
+retain_thread(gpointer data)
+{
+    VrReplicas *self = data;
+
+    for (;;) {
+        g_autofree char *uuid = g_async_queue_pop(self->due);
+        g_autoptr(GError) error = NULL;
+
+        if (uuid[0] == '\0')
+            return NULL;
+        if (!retain(self, uuid, &error) && !g_cancellable_is_cancelled(self->cancel))
+            g_warning("retention of %s: %s, ignoring until its next recovery point", uuid, error->message);
+    }
+}
+
+VrReplicas *
+vr_replicas_new(VrState *state, const char *manifests)
+{
+    VrReplicas *self = g_new0(VrReplicas, 1);
+
+    self->state = state;
+    self->manifests = g_strdup(manifests);
+    self->due = g_async_queue_new_full(g_free);
+    self->cancel = g_cancellable_new();
+    g_mutex_init(&self->lock);
+    g_cond_init(&self->idle);
+    self->entries = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, entry_free);
+    self->thread = g_thread_new("retention", retain_thread, self);
+    return self;
+}
+
+void
+vr_replicas_free(VrReplicas *self)
+{
+    if (self == NULL)
+        return;
+    g_cancellable_cancel(self->cancel);
+    g_async_queue_push(self->due, g_strdup(""));
+    g_thread_join(self->thread);
+    g_async_queue_unref(self->due);
+    g_object_unref(self->cancel);
+    g_hash_table_unref(self->entries);
+    g_cond_clear(&self->idle);
+    g_mutex_clear(&self->lock);
+    g_free(self->manifests);
+    g_free(self);
+}

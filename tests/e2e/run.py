@@ -1,0 +1,59 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs the end-to-end tests: `tests/lab test [NAME...]`; NAME is a file (protect) or a part of a test's name.
+
+A test is a function test_*() in test_*.py; each leaves the hosts as it found them. Fast files come first.
+"""
+import glob
+import importlib
+import inspect
+import os
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FIRST = ["lab", "checker", "pairing", "protect", "consistency", "bad_input", "planned_failover", "kill_source",
+         "kill_target", "interval", "big_disk", "endurance"]
+
+
+def subjects():
+    found = [os.path.basename(p)[5:-3] for p in glob.glob(HERE + "/test_*.py")]
+    return sorted(found, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
+
+
+def main(wanted):
+    passed = failed = 0
+    matched = set()
+    for subject in subjects():
+        module = importlib.import_module("test_" + subject)
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if not name.startswith("test_") or function.__module__ != module.__name__:
+                continue
+            full = f"{subject}.{name[5:]}"
+            hits = [w for w in wanted if w == subject or w in full]
+            matched.update(hits)
+            if wanted and not hits:
+                continue
+            began = time.monotonic()
+            try:
+                function()
+            except Exception as e:
+                failed += 1
+                first = (str(e) or type(e).__name__).splitlines()[0]
+                print(f"not ok {full}: {first}", flush=True)
+                print("".join("    " + line for line in traceback.format_exc().splitlines(True)), file=sys.stderr)
+                continue
+            passed += 1
+            print(f"ok {full} ({time.monotonic() - began:.1f} s)", flush=True)
+    for name in wanted:
+        if name not in matched:
+            failed += 1
+            print(f"not ok {name}: no such test; subjects: {' '.join(subjects())}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, HERE)
+    sys.exit(main(sys.argv[1:]))

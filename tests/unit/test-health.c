@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
+#include "policies/error.h"
+#include "policies/health.h"
+
+#define S ((gint64) G_USEC_PER_SEC)
+
+static VrHealthInput
+healthy(void)
+{
+    return (VrHealthInput){
+        .domain = "web",
+        .peer = "siteb",
+        .host = "sitea",
+        .store = "main",
+        .state = VR_PROTECTION_PROTECTED,
+        .rpo_target_us = 120 * S,
+        .rpo_us = 20 * S,
+        .cycles_due_hour = 120,
+        .app_age_us = VR_HEALTH_UNKNOWN,
+        .protected_us = 86400 * S,
+        .fence_active = TRUE,
+        .store_percent = 50,
+        .cert_days = 300,
+    };
+}
+
+static gboolean
+has(const GPtrArray *reasons, const char *code, VrHealth severity)
+{
+    for (guint i = 0; i < reasons->len; i++) {
+        const VrHealthReason *reason = g_ptr_array_index(reasons, i);
+
+        g_assert_nonnull(reason->message);
+        g_assert_nonnull(reason->action);
+        if (strcmp(reason->code, code) == 0)
+            return reason->severity == severity;
+    }
+    return FALSE;
+}
+
+/* One reason, this one, and nothing else. */
+static void
+assert_only(const VrHealthInput *input, VrHealth severity, const char *code)
+{
+    g_autoptr(GPtrArray) reasons = NULL;
+
+    g_assert_cmpint(vr_health_evaluate(input, &reasons), ==, severity);
+    if (!code) {
+        g_assert_cmpuint(reasons->len, ==, 0);
+        return;
+    }
+    g_assert_true(has(reasons, code, severity));
+    g_assert_cmpuint(reasons->len, ==, 1);
+}
+
+static void
+test_ok(void)
+{
+    VrHealthInput in = healthy();
+
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    g_assert_cmpint(vr_health_evaluate(&in, NULL), ==, VR_HEALTH_OK);
+    in.store_percent = VR_HEALTH_UNKNOWN;
+    in.cert_days = G_MAXINT;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in.rpo_us = VR_HEALTH_UNKNOWN;
+    in.state = VR_PROTECTION_INITIAL;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+}
+
+static void
+test_rpo(void)
+{
+    VrHealthInput in = healthy();
+
+    in.rpo_us = in.rpo_target_us;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in.rpo_us++;
+    assert_only(&in, VR_HEALTH_WARNING, "rpo-over-target");
+    in.rpo_us = 3 * in.rpo_target_us + 3;
+    assert_only(&in, VR_HEALTH_CRITICAL, "rpo-far-over-target");
+    in.rpo_us = G_MAXINT64;
+    assert_only(&in, VR_HEALTH_CRITICAL, "rpo-far-over-target");
+    in.idle_replicated = TRUE;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in.idle_replicated = FALSE;
+    in.state = VR_PROTECTION_DISABLING;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+}
+
+static void
+test_warnings(void)
+{
+    VrHealthInput in = healthy();
+
+    in.cycles_missed_hour = 24;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in.cycles_missed_hour = 25;
+    assert_only(&in, VR_HEALTH_WARNING, "cycles-missed");
+    in = healthy();
+    in.app_interval_us = 3600 * S;
+    assert_only(&in, VR_HEALTH_WARNING, "no-app-point");
+    in.app_age_us = 7200 * S;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in = healthy();
+    in.cert_days = 30;
+    assert_only(&in, VR_HEALTH_WARNING, "certificate-expires");
+    in = healthy();
+    in.store_percent = 86;
+    assert_only(&in, VR_HEALTH_WARNING, "store-filling");
+    in.store_percent = 96;
+    assert_only(&in, VR_HEALTH_CRITICAL, "store-full");
+    in = healthy();
+    in.fence_active = FALSE;
+    assert_only(&in, VR_HEALTH_WARNING, "fence-inactive");
+    in = healthy();
+    in.clock_jumped = TRUE;
+    assert_only(&in, VR_HEALTH_WARNING, "clock-jumped");
+    in = healthy();
+    in.state = VR_PROTECTION_PAUSED;
+    assert_only(&in, VR_HEALTH_WARNING, "paused");
+    in.state = VR_PROTECTION_FAILED_OVER;
+    assert_only(&in, VR_HEALTH_WARNING, "not-replicated");
+}
+
+static void
+test_critical(void)
+{
+    g_autoptr(GError) error = vr_error_new(VR_ERROR_AUTH, "peer-unknown", "Pair again.", "no");
+    VrHealthInput in = healthy();
+    g_autoptr(GPtrArray) reasons = NULL;
+
+    in.last_error = error;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in.blocked = TRUE;
+    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
+    in.state = VR_PROTECTION_ERROR;
+    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
+    in.last_error = NULL;
+    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
+    in = healthy();
+    in.state = VR_PROTECTION_RESYNC_NEEDED;
+    assert_only(&in, VR_HEALTH_CRITICAL, "resync-needed");
+    in.resync_running = TRUE;
+    assert_only(&in, VR_HEALTH_OK, NULL);
+    in = healthy();
+    in.two_owners = TRUE;
+    in.store_percent = 90;
+    in.last_error = error;
+    in.blocked = TRUE;
+    in.fence_active = FALSE;
+    g_assert_cmpint(vr_health_evaluate(&in, &reasons), ==, VR_HEALTH_CRITICAL);
+    g_assert_cmpuint(reasons->len, ==, 4);
+    g_assert_true(has(reasons, "two-owners", VR_HEALTH_CRITICAL));
+    g_assert_cmpint(((VrHealthReason *) g_ptr_array_index(reasons, 1))->severity, ==,
+                    VR_HEALTH_CRITICAL);
+    g_assert_cmpstr(((VrHealthReason *) g_ptr_array_index(reasons, 1))->action, ==, "Pair again.");
+    g_assert_cmpint(((VrHealthReason *) g_ptr_array_index(reasons, 3))->severity, ==,
+                    VR_HEALTH_WARNING);
+}
+
+static void
+test_names(void)
+{
+    g_assert_cmpstr(vr_health_name(VR_HEALTH_OK), ==, "ok");
+    g_assert_cmpstr(vr_health_name(VR_HEALTH_WARNING), ==, "warning");
+    g_assert_cmpstr(vr_health_name(VR_HEALTH_CRITICAL), ==, "critical");
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/health/ok", test_ok);
+    g_test_add_func("/health/rpo", test_rpo);
+    g_test_add_func("/health/warnings", test_warnings);
+    g_test_add_func("/health/critical", test_critical);
+    g_test_add_func("/health/names", test_names);
+    return g_test_run();
+}

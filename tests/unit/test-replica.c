@@ -1,0 +1,1228 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "policies/error.h"
+#include "policies/fault.h"
+#include "storage/file_util.h"
+#include "storage/manifest.h"
+#include "storage/replica.h"
+#include "storage/run_program.h"
+
+/*
+ * The whole target with a fake source. Everything lives in files below one directory, so that a
+ * second process can be killed in the middle of a step and this one can look at what it left:
+ * src/DISK is the source's disk, sums/ its manifests, points/N/DISK what RP N must hold.
+ */
+
+#define UUID "11111111-2222-3333-4444-555555555555"
+#define KiB ((guint64) 1024)
+#define MiB (KiB * KiB)
+#define MAX_SIZE (12 * MiB)
+
+/* First in PATH: a test puts its own qemu-img there. */
+static char *bin_dir;
+
+typedef struct {
+    char *dir;
+    VrState *state;
+    VrReplica *replica;
+} Fixture;
+
+static char *at(Fixture *f, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static char *
+at(Fixture *f, const char *format, ...)
+{
+    g_autofree char *rest = NULL;
+    va_list args;
+
+    va_start(args, format);
+    rest = g_strdup_vprintf(format, args);
+    va_end(args);
+    return g_build_filename(f->dir, rest, NULL);
+}
+
+static void
+open_target(Fixture *f)
+{
+    g_autofree char *state = at(f, "state");
+    g_autofree char *store = at(f, "store");
+    g_autofree char *manifests = at(f, "manifests");
+    g_autoptr(GError) error = NULL;
+
+    f->state = vr_state_open(state, &error);
+    g_assert_no_error(error);
+    f->replica = vr_replica_open(f->state, store, UUID, manifests, &error);
+    g_assert_no_error(error);
+}
+
+static void
+close_target(Fixture *f)
+{
+    g_clear_pointer(&f->replica, vr_replica_close);
+    g_clear_pointer(&f->state, vr_state_close);
+}
+
+static void
+reopen_target(Fixture *f)
+{
+    close_target(f);
+    open_target(f);
+}
+
+static void
+set_up(Fixture *f, gconstpointer data)
+{
+    static const char *const dirs[] = {"src", "sums", "points"};
+
+    f->dir = g_dir_make_tmp("vr-replica-XXXXXX", NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(dirs); i++) {
+        g_autofree char *path = at(f, "%s", dirs[i]);
+        g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    }
+    vr_fault_init(NULL, NULL);
+    open_target(f);
+}
+
+static void
+tear_down(Fixture *f, gconstpointer data)
+{
+    close_target(f);
+    g_assert_true(vr_remove_tree(f->dir, NULL));
+    g_free(f->dir);
+}
+
+/* The source's disks. */
+
+static void
+set_disk_size(Fixture *f, const char *disk, guint64 size)
+{
+    g_autofree char *path = at(f, "src/%s", disk);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    g_assert_cmpint(ftruncate(fd, (off_t) size), ==, 0);
+    close(fd);
+}
+
+static void
+fill(guint8 *data, gsize len)
+{
+    guint32 seed = (guint32) g_test_rand_int();
+
+    for (gsize i = 0; i < len / 4; i++) {
+        seed = seed * 1664525 + 1013904223;
+        memcpy(data + i * 4, &seed, 4);
+    }
+}
+
+static void
+write_disk(Fixture *f, const char *disk, guint64 offset, gsize len, gboolean zero)
+{
+    g_autofree char *path = at(f, "src/%s", disk);
+    g_autofree guint8 *data = g_malloc0(len);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    if (!zero)
+        fill(data, len);
+    g_assert_cmpint(pwrite(fd, data, len, (off_t) offset), ==, (gssize) len);
+    close(fd);
+}
+
+static guint64
+disk_size(Fixture *f, const char *disk)
+{
+    g_autofree char *path = at(f, "src/%s", disk);
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (guint64) st.st_size : 0;
+}
+
+static void
+write_randomly(Fixture *f, const char *disk, guint writes)
+{
+    guint64 sectors = disk_size(f, disk) / 512;
+
+    for (guint i = 0; i < writes; i++) {
+        guint64 first = (guint64) g_test_rand_int_range(0, (gint32) sectors);
+        guint64 n = MIN((guint64) g_test_rand_int_range(1, 1500), sectors - first);
+        write_disk(f, disk, first * 512, n * 512, g_test_rand_int_range(0, 4) == 0);
+    }
+}
+
+static GPtrArray *
+source_disks(Fixture *f)
+{
+    static const char *const names[] = {"vda", "vdb", "vdc"};
+    GPtrArray *disks = vr_cycle_disks_new();
+
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (disk_size(f, names[i]) > 0)
+            vr_cycle_disks_add(disks, names[i], disk_size(f, names[i]));
+    }
+    return disks;
+}
+
+/* One cycle, in the parts that a test may want to repeat. */
+
+typedef struct {
+    Fixture *f;
+    VrCycleBegin *begin;
+    GPtrArray *manifests; /* VrManifest of the source, order of begin->disks */
+    char *nvram_sha256;   /* nullable */
+    guint64 nvram_size;
+    guint64 held;
+    guint64 sent;
+} Source;
+
+static void
+source_free(Source *s)
+{
+    vr_cycle_begin_free(s->begin);
+    g_ptr_array_unref(s->manifests);
+    g_free(s->nvram_sha256);
+    g_free(s);
+}
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Source, source_free)
+
+static Source *
+source_new(Fixture *f, const char *cycle)
+{
+    Source *s = g_new0(Source, 1);
+    g_autoptr(VrRecoveryPoint) head = vr_replica_head(f->replica, NULL);
+    g_autofree char *sums = at(f, "sums");
+
+    s->f = f;
+    s->manifests = g_ptr_array_new_with_free_func((GDestroyNotify) vr_manifest_close);
+    s->begin = g_new0(VrCycleBegin, 1);
+    s->begin->cycle = cycle ? g_strdup(cycle) : vr_random_id();
+    s->begin->kind = head ? VR_CYCLE_DELTA : VR_CYCLE_INITIAL;
+    s->begin->generation = g_strdup("0123456789abcdef0123456789abcdef");
+    s->begin->base_number = head ? head->number : 0;
+    s->begin->base_cycle = head ? g_strdup(head->cycle) : NULL;
+    s->begin->disks = source_disks(f);
+    for (guint i = 0; i < s->begin->disks->len; i++) {
+        const VrCycleDisk *disk = s->begin->disks->pdata[i];
+        VrManifest *manifest = vr_manifest_open(sums, disk->name, disk->size_bytes, NULL);
+
+        g_assert_nonnull(manifest);
+        g_assert_true(vr_manifest_discard(manifest, NULL));
+        g_ptr_array_add(s->manifests, manifest);
+    }
+    return s;
+}
+
+static gboolean
+source_begin(Source *s, GError **error)
+{
+    if (!vr_replica_begin(s->f->replica, s->begin, &s->held, error))
+        return FALSE;
+    for (guint i = 0; s->held > 0 && i < s->begin->disks->len; i++) {
+        const VrCycleDisk *disk = s->begin->disks->pdata[i];
+        guint64 first = 0;
+
+        for (;;) {
+            g_autoptr(GBytes) records =
+                vr_replica_held(s->f->replica, s->begin->cycle, disk->name, first, 7, error);
+            gsize len = 0;
+            const guint8 *raw = records ? g_bytes_get_data(records, &len) : NULL;
+
+            g_assert_nonnull(records);
+            if (len == 0)
+                break;
+            for (gsize r = 0; r < len / 24; r++) {
+                guint64 chunk;
+                VrDigest digest;
+
+                memcpy(&chunk, raw + r * 24, 8);
+                memcpy(digest.b, raw + r * 24 + 8, VR_DIGEST_LEN);
+                g_assert_true(
+                    vr_manifest_set(s->manifests->pdata[i], GUINT64_FROM_LE(chunk), &digest, NULL));
+            }
+            first += len / 24;
+        }
+    }
+    return TRUE;
+}
+
+/* @bodies: stop after so many (0: all). */
+static gboolean
+source_send(Source *s, guint bodies, GError **error)
+{
+    g_autofree guint8 *data = g_malloc(VR_CHUNK_SIZE);
+    guint sent = 0;
+
+    for (guint i = 0; i < s->begin->disks->len; i++) {
+        const VrCycleDisk *disk = s->begin->disks->pdata[i];
+        g_autofree char *path = at(s->f, "src/%s", disk->name);
+        g_autoptr(GByteArray) body = g_byte_array_new();
+        VrManifest *manifest = s->manifests->pdata[i];
+        guint64 chunks = vr_chunk_count(disk->size_bytes);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        guint64 from = 0;
+
+        for (guint64 c = 0; c < chunks; c++) {
+            VrDigest digest, known;
+
+            memset(data, 0, VR_CHUNK_SIZE);
+            g_assert_cmpint(pread(fd, data, VR_CHUNK_SIZE, (off_t) (c * VR_CHUNK_SIZE)), >, 0);
+            vr_chunk_digest(data, &digest);
+            vr_manifest_get(manifest, c, &known);
+            if (!vr_digest_equal(&digest, &known)) {
+                if (vr_digest_is_zero(&digest))
+                    vr_frame_append_zero(body, (guint16) i, c, 1);
+                else
+                    vr_frame_append_chunk(body, (guint16) i, c, data, &digest, c % 2);
+                s->sent++;
+            }
+            if (body->len > 600 * KiB || (c + 1 == chunks && body->len > 0)) {
+                if (bodies > 0 && sent++ == bodies) {
+                    close(fd);
+                    return TRUE;
+                }
+                if (!vr_replica_write(s->f->replica, s->begin->cycle, body->data, body->len,
+                                      error)) {
+                    close(fd);
+                    return FALSE;
+                }
+                g_byte_array_set_size(body, 0);
+                for (guint64 k = from; k <= c; k++) {
+                    memset(data, 0, VR_CHUNK_SIZE);
+                    g_assert_cmpint(pread(fd, data, VR_CHUNK_SIZE, (off_t) (k * VR_CHUNK_SIZE)), >,
+                                    0);
+                    vr_chunk_digest(data, &digest);
+                    vr_manifest_get(manifest, k, &known);
+                    if (!vr_digest_equal(&digest, &known))
+                        g_assert_true(vr_manifest_set(manifest, k, &digest, NULL));
+                }
+                from = c + 1;
+            }
+        }
+        close(fd);
+    }
+    return TRUE;
+}
+
+static gboolean
+source_put_nvram(Source *s, const char *text, GError **error)
+{
+    g_autofree char *path = at(s->f, "nvram");
+    gboolean ok;
+    int fd;
+
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    s->nvram_sha256 = vr_sha256_hex(text, strlen(text));
+    s->nvram_size = strlen(text);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    ok = vr_replica_put_attachment(s->f->replica, s->begin->cycle, s->nvram_sha256, fd, error);
+    close(fd);
+    return ok;
+}
+
+static VrCycleCommit *
+source_commit_message(Source *s)
+{
+    VrCycleCommit *commit = g_new0(VrCycleCommit, 1);
+    g_autoptr(VrRootBuilder) builder = vr_root_builder_new();
+
+    for (guint i = 0; i < s->begin->disks->len; i++) {
+        const VrCycleDisk *disk = s->begin->disks->pdata[i];
+        guint8 root[VR_ROOT_LEN];
+
+        vr_manifest_root(s->manifests->pdata[i], root);
+        vr_root_builder_add_disk(builder, disk->name, disk->size_bytes, root);
+    }
+    commit->cycle = g_strdup(s->begin->cycle);
+    commit->time_us = g_get_real_time();
+    commit->domain_xml = g_strdup_printf("<domain><name>%s</name></domain>", s->begin->cycle);
+    commit->attachments = vr_attachments_new();
+    if (s->nvram_sha256) {
+        vr_attachments_add(commit->attachments, "nvram", s->nvram_size, s->nvram_sha256);
+        vr_root_builder_add_attachment(builder, "nvram", s->nvram_size, s->nvram_sha256);
+    }
+    commit->root = vr_root_builder_finish(builder);
+    return commit;
+}
+
+/* S11 of the source, and what the RP must hold from now on. */
+static void
+source_committed(Source *s, guint64 number)
+{
+    g_autofree char *dir = at(s->f, "points/%" G_GUINT64_FORMAT, number);
+
+    g_assert_cmpint(g_mkdir(dir, 0700), ==, 0);
+    for (guint i = 0; i < s->begin->disks->len; i++) {
+        const VrCycleDisk *disk = s->begin->disks->pdata[i];
+        g_autofree char *from = at(s->f, "src/%s", disk->name);
+        g_autofree char *to = g_build_filename(dir, disk->name, NULL);
+        g_autofree char *data = NULL;
+        gsize len;
+
+        g_assert_true(vr_manifest_flush(s->manifests->pdata[i], NULL));
+        g_assert_true(vr_manifest_apply(s->manifests->pdata[i], NULL));
+        g_assert_true(g_file_get_contents(from, &data, &len, NULL));
+        g_assert_true(g_file_set_contents(to, data, (gssize) len, NULL));
+    }
+}
+
+static gboolean
+source_commit(Source *s, GError **error)
+{
+    g_autoptr(VrCycleCommit) commit = source_commit_message(s);
+    g_autoptr(VrRecoveryPoint) rp = vr_replica_commit(s->f->replica, commit, error);
+
+    if (!rp)
+        return FALSE;
+    g_assert_cmpstr(rp->root, ==, commit->root);
+    source_committed(s, rp->number);
+    return TRUE;
+}
+
+static gboolean
+run_cycle(Fixture *f, const char *cycle, GError **error)
+{
+    g_autoptr(Source) s = source_new(f, cycle);
+
+    return source_begin(s, error) && source_send(s, 0, error) &&
+           source_put_nvram(s, "variables", error) && source_commit(s, error);
+}
+
+static void
+good_cycle(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+
+    run_cycle(f, NULL, &error);
+    g_assert_no_error(error);
+}
+
+/* The judge: QEMU reads every listed RP. */
+
+static void
+judge_disk(Fixture *f, guint64 number, const VrReplicaDisk *disk)
+{
+    g_autofree char *model = at(f, "points/%" G_GUINT64_FORMAT "/%s", number, disk->name);
+    const char *compare[] = {"qemu-img", "compare", "-f",       "raw", "-F",
+                             "qcow2",    model,     disk->path, NULL};
+    const char *check[] = {"qemu-img", "check", "-f", "qcow2", disk->path, NULL};
+    g_autofree char *size = NULL;
+    g_autoptr(GError) error = NULL;
+    struct stat st;
+
+    vr_run_program(check, NULL, NULL, &error);
+    g_assert_no_error(error);
+    vr_run_program(compare, NULL, &size, &error);
+    if (error)
+        g_error("RP %d, disk %s: %s %s", (int) number, disk->name, error->message,
+                size ? size : "");
+    g_assert_cmpint(stat(model, &st), ==, 0);
+    g_assert_cmpuint(disk->size_bytes, ==, (guint64) st.st_size);
+}
+
+static guint
+judge(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) points = vr_replica_list(f->replica, &error);
+
+    g_assert_no_error(error);
+    for (guint i = 0; i < points->len; i++) {
+        const VrRecoveryPoint *rp = points->pdata[i];
+        g_autoptr(GPtrArray) disks = vr_replica_disks(f->replica, rp->number, &error);
+        g_autofree char *xml = vr_replica_domain_xml(f->replica, rp->number, NULL);
+        g_autofree char *nvram = vr_replica_attachment(f->replica, rp->number, "nvram");
+
+        g_assert_no_error(error);
+        g_assert_nonnull(xml);
+        g_assert_nonnull(nvram);
+        for (guint d = 0; d < disks->len; d++)
+            judge_disk(f, rp->number, disks->pdata[d]);
+    }
+    return points->len;
+}
+
+/* No file in the store that belongs to no RP. */
+static void
+judge_leftovers(Fixture *f, gboolean open)
+{
+    g_autofree char *incoming = at(f, "store/" UUID "/incoming");
+    g_autoptr(GDir) dir = g_dir_open(incoming, 0, NULL);
+    g_autoptr(GPtrArray) points = vr_replica_list(f->replica, NULL);
+    guint n = 0;
+
+    while (dir && g_dir_read_name(dir))
+        n++;
+    g_assert_cmpuint(n, <=, open ? 1 : 0);
+    for (guint i = 0; i < 3; i++) {
+        static const char *const names[] = {"vda", "vdb", "rp"};
+        g_autofree char *path = at(f, "store/" UUID "/%s", names[i]);
+        g_autoptr(GDir) files = g_dir_open(path, 0, NULL);
+        guint found = 0;
+
+        while (files && g_dir_read_name(files))
+            found++;
+        g_assert_cmpuint(found, <=, points->len * (i == 2 ? 1 : 2));
+    }
+}
+
+static void
+two_disks(Fixture *f)
+{
+    set_disk_size(f, "vda", 8 * MiB);
+    set_disk_size(f, "vdb", 3 * MiB + 512 * 5);
+    write_randomly(f, "vda", 8);
+    write_randomly(f, "vdb", 4);
+}
+
+/* Keeps nothing but the newest and what is held. */
+static gboolean
+retain(Fixture *f, GError **error)
+{
+    g_autoptr(VrPolicy) policy = vr_policy_default();
+
+    policy->keep = (VrRetentionRule){0};
+    return vr_replica_retain(f->replica, policy, g_get_real_time(), NULL, error) &&
+           vr_replica_retain(f->replica, policy, g_get_real_time(), NULL, error);
+}
+
+static void
+test_cycles(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    for (guint i = 0; i < 12; i++) {
+        good_cycle(f);
+        if (i == 3)
+            set_disk_size(f, "vda", MAX_SIZE);
+        if (i == 4)
+            set_disk_size(f, "vdb", 0);
+        if (i == 5)
+            set_disk_size(f, "vda", 4 * MiB - 512 * 9);
+        if (i == 6)
+            set_disk_size(f, "vda", 10 * MiB);
+        if (i == 7)
+            set_disk_size(f, "vdb", 2 * MiB);
+        if (i != 9) /* one idle cycle */
+            write_randomly(f, "vda", 4);
+        if (disk_size(f, "vdb") > 0)
+            write_randomly(f, "vdb", 2);
+        if (i == 8)
+            reopen_target(f);
+    }
+    g_assert_cmpuint(judge(f), ==, 12);
+    judge_leftovers(f, FALSE);
+    g_assert_true(vr_replica_hold(f->replica, 5, "test", NULL));
+    g_assert_true(vr_replica_hold(f->replica, 9, "test", NULL));
+    retain(f, &error);
+    g_assert_no_error(error);
+    /* 4 and 8 stay below the held ones: nothing may be merged into or out of these. */
+    g_assert_cmpuint(judge(f), ==, 5);
+    g_assert_true(vr_replica_release(f->replica, 5, "test", NULL));
+    g_assert_true(vr_replica_release(f->replica, 9, "test", NULL));
+    good_cycle(f);
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+    judge_leftovers(f, FALSE);
+    g_assert_cmpuint(vr_replica_bytes(f->replica), >, 0);
+    g_assert_true(vr_replica_destroy(f->replica, &error));
+    g_assert_cmpuint(judge(f), ==, 0);
+    reopen_target(f);
+    g_assert_null(vr_replica_head(f->replica, NULL));
+}
+
+/* A second process that runs one action under a fault; returns its status. */
+static int
+run_other(Fixture *f, const char *fault, const char *action, const char *cycle)
+{
+    char *argv[] = {(char *) "/proc/self/exe", (char *) "--child", f->dir, (char *) fault,
+                    (char *) action,           (char *) cycle,     NULL};
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autoptr(GError) error = NULL;
+    int status = 0;
+
+    argv[0] = self;
+    close_target(f);
+    g_spawn_sync(NULL, argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL, &status,
+                 &error);
+    g_assert_no_error(error);
+    return status;
+}
+
+static int
+child(char **argv)
+{
+    Fixture f = {.dir = argv[2]};
+    g_autoptr(GError) error = NULL;
+    gboolean ok;
+
+    if (!vr_fault_init(argv[3], &error))
+        return 2;
+    open_target(&f);
+    ok = strcmp(argv[4], "retain") == 0 ? retain(&f, &error) : run_cycle(&f, argv[5], &error);
+    close_target(&f);
+    return ok ? 0 : 1;
+}
+
+/* As if every chunk had been sent and acknowledged. */
+static void
+source_know_all(Source *s)
+{
+    for (guint i = 0; i < s->begin->disks->len; i++) {
+        const VrCycleDisk *disk = s->begin->disks->pdata[i];
+        g_autofree char *path = at(s->f, "src/%s", disk->name);
+        g_autofree char *data = NULL;
+        g_autofree guint8 *chunk = g_malloc(VR_CHUNK_SIZE);
+        gsize len;
+
+        g_assert_true(g_file_get_contents(path, &data, &len, NULL));
+        for (guint64 c = 0; c < vr_chunk_count(len); c++) {
+            VrDigest digest;
+
+            memset(chunk, 0, VR_CHUNK_SIZE);
+            memcpy(chunk, data + c * VR_CHUNK_SIZE, MIN(VR_CHUNK_SIZE, len - c * VR_CHUNK_SIZE));
+            vr_chunk_digest(chunk, &digest);
+            g_assert_true(vr_manifest_set(s->manifests->pdata[i], c, &digest, NULL));
+        }
+    }
+}
+
+/* The source after an answer that never came. */
+static void
+source_recover(Fixture *f, const char *cycle)
+{
+    g_autoptr(VrRecoveryPoint) rp = NULL;
+    VrCycleStatus status = vr_replica_cycle_status(f->replica, cycle, &rp);
+
+    if (status == VR_CYCLE_COMMITTED) {
+        g_autoptr(Source) s = source_new(f, cycle);
+        g_autofree char *done = at(f, "points/%" G_GUINT64_FORMAT, rp->number);
+
+        g_assert_nonnull(rp);
+        if (g_file_test(done, G_FILE_TEST_EXISTS))
+            return;
+        source_know_all(s);
+        source_committed(s, rp->number);
+    }
+}
+
+typedef enum { AGAIN_SAME, AGAIN_NEW, AGAIN_COMMIT, AGAIN_ABORT } Again;
+
+static void
+try_again(Fixture *f, const char *cycle, Again again)
+{
+    g_autoptr(GError) error = NULL;
+
+    switch (again) {
+    case AGAIN_SAME:
+        run_cycle(f, cycle, &error);
+        break;
+    case AGAIN_COMMIT: {
+        g_autoptr(Source) s = source_new(f, cycle);
+
+        source_know_all(s);
+        s->nvram_sha256 = vr_sha256_hex("variables", 9);
+        s->nvram_size = 9;
+        source_commit(s, &error);
+        break;
+    }
+    case AGAIN_ABORT:
+        g_assert_true(vr_replica_abort(f->replica, cycle, &error));
+        write_randomly(f, "vda", 2);
+        run_cycle(f, NULL, &error);
+        break;
+    case AGAIN_NEW:
+        write_randomly(f, "vda", 2);
+        write_randomly(f, "vdb", 1);
+        run_cycle(f, NULL, &error);
+        break;
+    }
+    g_assert_no_error(error);
+}
+
+static void
+fault_once(Fixture *f, const char *step, const char *action, Again again)
+{
+    g_autofree char *spec = g_strdup_printf("%s:%s", step, action);
+    g_autofree char *cycle = vr_random_id();
+    g_autoptr(VrRecoveryPoint) before = vr_replica_head(f->replica, NULL);
+    g_autoptr(VrRecoveryPoint) after = NULL;
+    int status;
+
+    write_randomly(f, "vda", 3);
+    write_randomly(f, "vdb", 1);
+    status = run_other(f, spec, "cycle", cycle);
+    g_assert_true(strcmp(action, "kill") == 0 ? WIFSIGNALED(status) : WEXITSTATUS(status) == 1);
+    open_target(f);
+    source_recover(f, cycle);
+    after = vr_replica_head(f->replica, NULL);
+    g_assert_true(after->number == before->number || strcmp(after->cycle, cycle) == 0);
+    g_assert_cmpint(after->number == before->number, ==, strcmp(step, "T6") < 0);
+    judge(f);
+    judge_leftovers(f, TRUE);
+    if (after->number == before->number)
+        try_again(f, cycle, again);
+    judge(f);
+    judge_leftovers(f, FALSE);
+}
+
+static void
+test_faults(Fixture *f, gconstpointer data)
+{
+    static const char *const steps[] = {"T1", "T2", "T3", "T4", "T5", "T6", "T7"};
+    const char *action = data;
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    good_cycle(f);
+    for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
+        for (Again again = AGAIN_SAME; again <= AGAIN_ABORT; again++) {
+            if (again == AGAIN_COMMIT && i < 2)
+                continue;
+            if (i > 4 && again != AGAIN_SAME)
+                continue;
+            fault_once(f, steps[i], action, again);
+        }
+        retain(f, &error);
+        g_assert_no_error(error);
+    }
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+static void
+test_merge_faults(Fixture *f, gconstpointer data)
+{
+    static const char *const steps[] = {"M1", "M2", "M3", "M4", "T8"};
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
+        g_autofree char *spec = g_strdup_printf("%s:%s", steps[i], (const char *) data);
+
+        set_disk_size(f, "vda", (6 + i) * MiB);
+        for (guint n = 0; n < 3; n++) {
+            write_randomly(f, "vda", 3);
+            write_randomly(f, "vdb", 1);
+            good_cycle(f);
+            if (n == 1 && i % 2 == 1)
+                set_disk_size(f, "vdb", MiB * (2 + i));
+        }
+        run_other(f, spec, "retain", "");
+        open_target(f);
+        judge(f);
+        judge_leftovers(f, FALSE);
+        retain(f, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(judge(f), ==, 1);
+        judge_leftovers(f, FALSE);
+    }
+}
+
+/* qemu-img is killed in the middle of a merge, again and again; what is above reads right all the
+ * time. */
+static void
+test_merge_killed(Fixture *f, gconstpointer data)
+{
+    const char *real = data;
+    g_autofree char *program = g_build_filename(bin_dir, "qemu-img", NULL);
+    g_autofree char *layer = at(f, "store/" UUID "/vda/1.qcow2");
+    g_autoptr(GError) error = NULL;
+    guint changed = 0;
+
+    set_disk_size(f, "vda", MAX_SIZE);
+    set_disk_size(f, "vdb", MiB);
+    for (guint i = 0; i < 4; i++) {
+        write_disk(f, "vda", i * MiB, 8 * MiB, FALSE);
+        good_cycle(f);
+    }
+    for (guint i = 0; i < 12; i++) {
+        g_autofree char *script =
+            g_strdup_printf("#!/bin/sh\n[ \"$1\" = commit ] || exec %s \"$@\"\n%s \"$@\" &\n"
+                            "sleep 0.%03u\nkill -9 $!\nwait $!\nexit 1\n",
+                            real, real, i * 4);
+        g_autofree char *before = NULL;
+        g_autofree char *after = NULL;
+        gsize len_before, len_after;
+
+        g_assert_true(g_file_get_contents(layer, &before, &len_before, NULL));
+        g_assert_true(
+            g_file_set_contents_full(program, script, -1, G_FILE_SET_CONTENTS_NONE, 0700, NULL));
+        g_assert_false(retain(f, &error));
+        g_assert_error(error, VR_ERROR, VR_ERROR_INTERNAL);
+        g_clear_error(&error);
+        g_assert_cmpint(g_unlink(program), ==, 0);
+        g_assert_cmpuint(judge(f), ==, 3);
+        g_assert_true(g_file_get_contents(layer, &after, &len_after, NULL));
+        changed += len_before != len_after || memcmp(before, after, len_after) != 0;
+    }
+    g_test_message("the layer below changed in %u of 12 runs", changed);
+    g_assert_cmpuint(changed, >, 0);
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+/* An RP that a guest runs on is not merged. */
+static void
+test_in_use(Fixture *f, gconstpointer data)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1};
+    g_autofree char *layer = at(f, "store/" UUID "/vda/1.qcow2");
+    g_autofree char *overlay = at(f, "overlay.qcow2");
+    const char *check[] = {"qemu-img", "check", "-f", "qcow2", overlay, NULL};
+    g_autoptr(GError) error = NULL;
+    int fd;
+
+    two_disks(f);
+    good_cycle(f);
+    good_cycle(f);
+    g_assert_true(vr_replica_make_overlay(f->replica, 2, "vda", overlay, &error));
+    g_assert_true(vr_run_program(check, NULL, NULL, &error));
+    g_assert_false(vr_replica_make_overlay(f->replica, 2, "vda", overlay, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_CONFLICT);
+    g_clear_error(&error);
+    fd = open(layer, O_RDONLY | O_CLOEXEC);
+    g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &lock), ==, 0);
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 2);
+    close(fd);
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+static void
+assert_refused(gboolean ok, GError **error, VrError code, const char *slug)
+{
+    g_assert_false(ok);
+    g_assert_error(*error, VR_ERROR, (int) code);
+    g_assert_cmpstr(vr_error_slug(*error), ==, slug);
+    g_clear_error(error);
+}
+
+static void
+test_refused(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+    g_autoptr(Source) wrong = NULL;
+    g_autoptr(VrRecoveryPoint) rp = NULL;
+    g_autoptr(VrCycleCommit) commit = NULL;
+    g_autoptr(GByteArray) body = g_byte_array_new();
+    g_autofree guint8 *chunk = g_malloc0(VR_CHUNK_SIZE);
+    VrDigest digest;
+
+    two_disks(f);
+    good_cycle(f);
+    good_cycle(f);
+    rp = vr_replica_head(f->replica, NULL);
+
+    wrong = source_new(f, NULL);
+    wrong->begin->base_number = 1;
+    assert_refused(source_begin(wrong, &error), &error, VR_ERROR_REFUSED, "base-mismatch");
+    wrong->begin->base_number = 2;
+    g_free(wrong->begin->base_cycle);
+    wrong->begin->base_cycle = vr_random_id();
+    assert_refused(source_begin(wrong, &error), &error, VR_ERROR_REFUSED, "base-mismatch");
+    g_free(wrong->begin->base_cycle);
+    wrong->begin->base_cycle = g_strdup(rp->cycle);
+    g_free(wrong->begin->cycle);
+    wrong->begin->cycle = g_strdup(rp->cycle);
+    assert_refused(source_begin(wrong, &error), &error, VR_ERROR_REFUSED, "cycle-committed");
+    g_free(wrong->begin->cycle);
+    wrong->begin->cycle = vr_random_id();
+    vr_cycle_disks_add(wrong->begin->disks, "rp", MiB);
+    assert_refused(source_begin(wrong, &error), &error, VR_ERROR_INVALID, "bad-disk");
+
+    write_randomly(f, "vda", 3);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    g_assert_true(source_begin(s, &error)); /* again */
+    fill(chunk, VR_CHUNK_SIZE);
+    vr_chunk_digest(chunk, &digest);
+    vr_frame_append_chunk(body, 0, 5, chunk, &digest, FALSE);
+    body->data[1000] ^= 1;
+    assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
+                   &error, VR_ERROR_CORRUPT, "digest-differs");
+    g_byte_array_set_size(body, 0);
+    vr_frame_append_chunk(body, 7, 5, chunk, &digest, FALSE);
+    assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
+                   &error, VR_ERROR_INVALID, "bad-frame");
+    g_byte_array_set_size(body, 0);
+    vr_frame_append_chunk(body, 0, 8 * MiB / VR_CHUNK_SIZE, chunk, &digest, FALSE);
+    assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
+                   &error, VR_ERROR_INVALID, "bad-frame");
+    g_byte_array_set_size(body, 0);
+    vr_frame_append_zero(body, 0, 8 * MiB / VR_CHUNK_SIZE - 1, 2);
+    assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
+                   &error, VR_ERROR_INVALID, "bad-frame");
+    assert_refused(vr_replica_write(f->replica, rp->cycle, body->data, body->len, &error), &error,
+                   VR_ERROR_NOT_FOUND, "cycle-unknown");
+    g_assert_true(source_send(s, 0, &error));
+
+    commit = source_commit_message(s);
+    vr_attachments_add(commit->attachments, "kernel", 5, commit->root);
+    g_assert_null(vr_replica_commit(f->replica, commit, &error));
+    assert_refused(FALSE, &error, VR_ERROR_NOT_FOUND, "attachment-missing");
+    g_assert_true(source_put_nvram(s, "other variables", &error));
+    g_assert_true(vr_replica_has_attachment(f->replica, s->nvram_sha256));
+    g_assert_false(vr_replica_has_attachment(f->replica, "../../state/state.db"));
+    g_assert_true(source_commit(s, &error));
+    g_assert_cmpuint(judge(f), ==, 3);
+
+    /* The same COMMIT again, then one with a wrong root. */
+    g_clear_pointer(&commit, vr_cycle_commit_free);
+    commit = source_commit_message(s);
+    g_clear_pointer(&rp, vr_recovery_point_free);
+    rp = vr_replica_commit(f->replica, commit, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(rp->number, ==, 3);
+    g_clear_pointer(&s, source_free);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    g_clear_pointer(&commit, vr_cycle_commit_free);
+    commit = source_commit_message(s);
+    commit->root[0] = commit->root[0] == '0' ? '1' : '0';
+    g_assert_null(vr_replica_commit(f->replica, commit, &error));
+    assert_refused(FALSE, &error, VR_ERROR_CORRUPT, "root-differs");
+    g_assert_cmpint(vr_replica_cycle_status(f->replica, s->begin->cycle, NULL), ==,
+                    VR_CYCLE_UNKNOWN);
+    judge_leftovers(f, FALSE);
+    g_assert_true(vr_replica_abort(f->replica, s->begin->cycle, &error));
+    g_clear_pointer(&s, source_free);
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 4);
+}
+
+static void
+damage_incoming(Fixture *f, const char *cycle)
+{
+    g_autofree char *path = at(f, "store/" UUID "/incoming/%s/vda.qcow2", cycle);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    guint8 byte;
+
+    /* header, L1, one L2, then data */
+    for (guint i = 0; i < 3; i++) {
+        off_t offset = (off_t) ((3 + 4 * i) * VR_CHUNK_SIZE + 77);
+        g_assert_cmpint(pread(fd, &byte, 1, offset), ==, 1);
+        byte ^= 1;
+        g_assert_cmpint(pwrite(fd, &byte, 1, offset), ==, 1);
+    }
+    close(fd);
+}
+
+static void
+test_resume(Fixture *f, gconstpointer data)
+{
+    g_autofree char *first = vr_random_id();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) a = NULL;
+    guint64 held;
+
+    set_disk_size(f, "vda", 8 * MiB);
+    write_disk(f, "vda", 0, 8 * MiB, FALSE);
+    a = source_new(f, first);
+    g_assert_true(source_begin(a, &error));
+    g_assert_cmpuint(a->held, ==, 0);
+    g_assert_true(source_send(a, 6, &error));
+    g_clear_pointer(&a, source_free);
+    a = source_new(f, NULL); /* adopted while it is open */
+    g_assert_true(source_begin(a, &error));
+    held = a->held;
+    g_assert_cmpuint(held, >=, 50);
+    close_target(f);
+    damage_incoming(f, a->begin->cycle);
+    open_target(f);
+    g_assert_cmpint(vr_replica_cycle_status(f->replica, a->begin->cycle, NULL), ==, VR_CYCLE_OPEN);
+    g_assert_cmpint(vr_replica_cycle_status(f->replica, first, NULL), ==, VR_CYCLE_UNKNOWN);
+    g_clear_pointer(&a, source_free);
+    a = source_new(f, NULL);
+    g_assert_true(source_begin(a, &error));
+    g_assert_cmpuint(a->held, ==, held); /* the three are held as zeros again, as in the head */
+    g_assert_true(source_send(a, 0, &error));
+    g_assert_cmpuint(a->sent, ==, 128 - held + 3);
+    g_assert_true(source_put_nvram(a, "x", &error));
+    g_assert_true(source_commit(a, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+    g_clear_pointer(&a, source_free);
+}
+
+/* Chunks that were sent and are as in the head again by the next cycle must not stay in the layer,
+ * also when a power loss took the digests (@data: "lost") of what is there. */
+static void
+test_reverted(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+    g_autofree char *from = at(f, "points/1/vda");
+    g_autofree char *to = at(f, "src/vda");
+    g_autofree char *content = NULL;
+    gsize len;
+
+    set_disk_size(f, "vda", 4 * MiB);
+    write_disk(f, "vda", 0, 3 * MiB, FALSE);
+    good_cycle(f);
+    write_disk(f, "vda", 0, MiB, FALSE);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error) && source_send(s, 0, &error));
+    g_clear_pointer(&s, source_free);
+    g_assert_true(g_file_get_contents(from, &content, &len, NULL));
+    g_assert_true(g_file_set_contents(to, content, (gssize) len, NULL));
+    close_target(f);
+    if (g_strcmp0(data, "lost") == 0) {
+        g_autofree char *manifests = at(f, "manifests");
+        g_autoptr(VrManifest) manifest = vr_manifest_open(manifests, "vda", 4 * MiB, &error);
+
+        g_assert_true(vr_manifest_discard(manifest, &error));
+    }
+    open_target(f);
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 2);
+}
+
+/* A cycle with a smaller disk that comes to nothing leaves the head as it was. */
+static void
+test_shrink_aborted(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+    g_autofree char *sums = at(f, "manifests/vda.sums");
+    g_autofree char *content = NULL;
+    g_autoptr(GBytes) head = NULL;
+    g_autoptr(GBytes) again = NULL;
+    gsize len;
+
+    set_disk_size(f, "vda", 8 * MiB);
+    write_disk(f, "vda", 0, 8 * MiB, FALSE);
+    good_cycle(f);
+    write_randomly(f, "vda", 3);
+    good_cycle(f);
+    head = vr_replica_head_sums(f->replica, "vda", 0, 1000, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(g_bytes_get_size(head) / 24, >, 64);
+    set_disk_size(f, "vda", 2 * MiB);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    g_assert_true(vr_replica_abort(f->replica, s->begin->cycle, &error));
+    g_clear_pointer(&s, source_free);
+    again = vr_replica_head_sums(f->replica, "vda", 0, 1000, &error);
+    g_assert_true(g_bytes_equal(head, again));
+
+    /* Digests of the head that were lost come from the layers. */
+    close_target(f);
+    g_assert_cmpint(g_unlink(sums), ==, 0);
+    open_target(f);
+    g_clear_pointer(&again, g_bytes_unref);
+    again = vr_replica_head_sums(f->replica, "vda", 0, 1000, &error);
+    g_assert_no_error(error);
+    g_assert_true(g_bytes_equal(head, again));
+    g_clear_pointer(&again, g_bytes_unref);
+    again = vr_replica_head_sums(f->replica, "vda", 20, 3, &error);
+    g_assert_cmpuint(g_bytes_get_size(again), ==, 3 * 24);
+    g_assert_null(vr_replica_head_sums(f->replica, "vdz", 0, 1, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NOT_FOUND);
+
+    g_assert_true(g_file_get_contents(sums, &content, &len, NULL));
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 3);
+}
+
+static void
+test_old_state(Fixture *f, gconstpointer data)
+{
+    g_autofree char *state = at(f, "state");
+    g_autofree char *store = at(f, "store");
+    g_autofree char *manifests = at(f, "manifests");
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    good_cycle(f);
+    close_target(f);
+    g_assert_true(vr_remove_tree(state, NULL));
+    f->state = vr_state_open(state, &error);
+    g_assert_null(vr_replica_open(f->state, store, UUID, manifests, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_CORRUPT);
+    g_assert_cmpstr(vr_error_slug(error), ==, "state-older-than-store");
+}
+
+typedef struct {
+    Fixture *f;
+    const char *cycle;
+    const guint8 *data;
+    guint parity;
+} Sender;
+
+static gpointer
+send_half(gpointer data)
+{
+    Sender *sender = data;
+
+    for (guint64 c = sender->parity; c < 128; c += 16) {
+        g_autoptr(GByteArray) body = g_byte_array_new();
+        g_autoptr(GError) error = NULL;
+
+        for (guint64 k = c; k < MIN(c + 16, 128); k += 2) {
+            VrDigest digest;
+            vr_chunk_digest(sender->data + k * VR_CHUNK_SIZE, &digest);
+            vr_frame_append_chunk(body, 0, k, sender->data + k * VR_CHUNK_SIZE, &digest, FALSE);
+        }
+        vr_replica_write(sender->f->replica, sender->cycle, body->data, body->len, &error);
+        g_assert_no_error(error);
+    }
+    return NULL;
+}
+
+static void
+test_two_senders(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+    g_autofree char *path = at(f, "src/vda");
+    g_autofree char *content = NULL;
+    GThread *thread;
+    gsize len;
+
+    set_disk_size(f, "vda", 8 * MiB);
+    write_disk(f, "vda", 0, 8 * MiB, FALSE);
+    g_assert_true(g_file_get_contents(path, &content, &len, NULL));
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    {
+        Sender a = {f, s->begin->cycle, (const guint8 *) content, 0};
+        Sender b = {f, s->begin->cycle, (const guint8 *) content, 1};
+
+        thread = g_thread_new("sender", send_half, &a);
+        send_half(&b);
+        g_thread_join(thread);
+    }
+    g_assert_true(source_begin(s, &error));
+    g_assert_cmpuint(s->held, ==, 128);
+    g_assert_true(source_send(s, 0, &error));
+    g_assert_cmpuint(s->sent, ==, 0);
+    g_assert_true(source_put_nvram(s, "x", &error) && source_commit(s, &error));
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+static gpointer
+retain_often(gpointer data)
+{
+    Fixture *f = data;
+
+    for (guint i = 0; i < 6; i++) {
+        g_autoptr(GError) error = NULL;
+
+        retain(f, &error);
+        g_assert_no_error(error);
+    }
+    return NULL;
+}
+
+/* Merges go on while cycles come in. */
+static void
+test_retain_meanwhile(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    GThread *thread;
+
+    two_disks(f);
+    good_cycle(f);
+    thread = g_thread_new("retain", retain_often, f);
+    for (guint i = 0; i < 15; i++) {
+        write_randomly(f, "vda", 2);
+        write_randomly(f, "vdb", 1);
+        good_cycle(f);
+    }
+    g_thread_join(thread);
+    judge(f);
+    judge_leftovers(f, FALSE);
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+static void
+test_no_space(Fixture *f, gconstpointer data)
+{
+    g_autofree char *store = at(f, "store");
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+
+    close_target(f);
+    if (mount("none", store, "tmpfs", 0, "size=70m") < 0) {
+        g_test_skip("no right to mount a small file system");
+        return;
+    }
+    open_target(f);
+    set_disk_size(f, "vda", 8 * MiB);
+    write_disk(f, "vda", 0, 2 * MiB, FALSE);
+    good_cycle(f);
+    set_disk_size(f, "vda", 100 * MiB);
+    for (guint i = 0; i < 100; i++)
+        write_disk(f, "vda", i * MiB, MiB, FALSE);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    g_assert_false(source_send(s, 0, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NO_SPACE);
+    g_clear_error(&error);
+    g_clear_pointer(&s, source_free);
+    g_assert_cmpuint(judge(f), ==, 1);
+    reopen_target(f);
+    g_assert_cmpuint(judge(f), ==, 1);
+    set_disk_size(f, "vda", 12 * MiB);
+    s = source_new(f, NULL);
+    if (!source_begin(s, &error))
+        g_assert_error(error, VR_ERROR, VR_ERROR_NO_SPACE);
+    close_target(f);
+    g_assert_cmpint(umount(store), ==, 0);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_autofree char *qemu_img = g_find_program_in_path("qemu-img");
+
+    g_autofree char *path = NULL;
+    int status;
+
+    if (argc == 6 && strcmp(argv[1], "--child") == 0)
+        return child(argv);
+    g_test_init(&argc, &argv, NULL);
+    if (!qemu_img) {
+        g_printerr("qemu-img is not installed\n");
+        return 77;
+    }
+    bin_dir = g_dir_make_tmp("vr-replica-bin-XXXXXX", NULL);
+    path = g_strconcat(bin_dir, ":", g_getenv("PATH"), NULL);
+    g_setenv("PATH", path, TRUE);
+    g_test_add("/replica/cycles", Fixture, NULL, set_up, test_cycles, tear_down);
+    g_test_add("/replica/refused", Fixture, NULL, set_up, test_refused, tear_down);
+    g_test_add("/replica/resume", Fixture, NULL, set_up, test_resume, tear_down);
+    g_test_add("/replica/reverted", Fixture, NULL, set_up, test_reverted, tear_down);
+    g_test_add("/replica/reverted-lost", Fixture, "lost", set_up, test_reverted, tear_down);
+    g_test_add("/replica/two-senders", Fixture, NULL, set_up, test_two_senders, tear_down);
+    g_test_add("/replica/shrink-aborted", Fixture, NULL, set_up, test_shrink_aborted, tear_down);
+    g_test_add("/replica/old-state", Fixture, NULL, set_up, test_old_state, tear_down);
+    g_test_add("/replica/in-use", Fixture, NULL, set_up, test_in_use, tear_down);
+    g_test_add("/replica/retain-meanwhile", Fixture, NULL, set_up, test_retain_meanwhile,
+               tear_down);
+    g_test_add("/replica/no-space", Fixture, NULL, set_up, test_no_space, tear_down);
+    g_test_add("/replica/kill", Fixture, "kill", set_up, test_faults, tear_down);
+    g_test_add("/replica/error", Fixture, "errno=EIO", set_up, test_faults, tear_down);
+    g_test_add("/replica/merge-kill", Fixture, "kill", set_up, test_merge_faults, tear_down);
+    g_test_add("/replica/merge-error", Fixture, "errno=EIO", set_up, test_merge_faults, tear_down);
+    g_test_add("/replica/merge-killed", Fixture, qemu_img, set_up, test_merge_killed, tear_down);
+    status = g_test_run();
+    g_rmdir(bin_dir);
+    g_free(bin_dir);
+    return status;
+}
