@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/config.h"
+#include "plugin/cycle/scheduler.h"
 #include "plugin/fence.h"
 #include "plugin/guard.h"
 #include "plugin/identity.h"
@@ -9,7 +10,6 @@
 #include "plugin/peer/peer_pool.h"
 #include "plugin/policy_files.h"
 #include "plugin/replicas.h"
-#include "plugin/cycle/scheduler.h"
 #include "qmp/conn.h"
 #include "storage/state.h"
 

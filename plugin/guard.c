@@ -4,9 +4,10 @@
 #include "policies/error.h"
 
 struct _VrGuards {
-    GMutex lock; /* guards holders */
+    GMutex lock; /* guards what follows */
     GCond freed;
     GHashTable *holders; /* owned: uuid -> holder text */
+    GHashTable *waiting; /* owned: uuid -> how many wait; who would not wait lets them go first */
 };
 
 #define CANCEL_POLL_US (G_TIME_SPAN_MILLISECOND * 100)
@@ -19,6 +20,7 @@ vr_guards_new(void)
     g_mutex_init(&self->lock);
     g_cond_init(&self->freed);
     self->holders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    self->waiting = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return self;
 }
 
@@ -28,6 +30,7 @@ vr_guards_free(VrGuards *self)
     if (self == NULL)
         return;
     g_hash_table_unref(self->holders);
+    g_hash_table_unref(self->waiting);
     g_cond_clear(&self->freed);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -50,7 +53,7 @@ wait_until_free(VrGuards *self, const char *uuid, gint64 wait_ms, GCancellable *
         }
         if (wait_ms >= 0 && now >= deadline) {
             vr_set_error(error, VR_ERROR_CONFLICT, "busy", "Wait until it has ended, or cancel it.",
-                         "%s is at work on this domain", holder);
+                         "%s is at work on domain %s", holder, uuid);
             return FALSE;
         }
         (void) g_cond_wait_until(&self->freed, &self->lock, now + CANCEL_POLL_US);
@@ -58,22 +61,41 @@ wait_until_free(VrGuards *self, const char *uuid, gint64 wait_ms, GCancellable *
     return TRUE;
 }
 
+static void
+count_waiting(VrGuards *self, const char *uuid, int change)
+{
+    int n = GPOINTER_TO_INT(g_hash_table_lookup(self->waiting, uuid)) + change;
+
+    if (n > 0)
+        g_hash_table_insert(self->waiting, g_strdup(uuid), GINT_TO_POINTER(n));
+    else
+        g_hash_table_remove(self->waiting, uuid);
+}
+
 gboolean
 vr_guard_take(VrGuards *self, const char *uuid, const char *holder, gint64 wait_ms,
               GCancellable *cancel, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    gboolean ok;
 
-    if (!wait_until_free(self, uuid, wait_ms, cancel, error))
+    if (wait_ms == 0 && g_hash_table_contains(self->waiting, uuid)) {
+        vr_set_error(error, VR_ERROR_CONFLICT, "busy", "Wait until it has ended, or cancel it.",
+                     "somebody else waits for domain %s", uuid);
         return FALSE;
-    g_hash_table_insert(self->holders, g_strdup(uuid), g_strdup(holder));
-    return TRUE;
+    }
+    count_waiting(self, uuid, 1);
+    ok = wait_until_free(self, uuid, wait_ms, cancel, error);
+    count_waiting(self, uuid, -1);
+    if (ok)
+        g_hash_table_insert(self->holders, g_strdup(uuid), g_strdup(holder));
+    return ok;
 }
 
 void
 vr_guard_release(VrGuards *self, const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     g_hash_table_remove(self->holders, uuid);
     g_cond_broadcast(&self->freed);

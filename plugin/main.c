@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virt-replicad: options, start-up and shutdown order, signals. */
-#include <errno.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,13 +9,13 @@
 #include <glib-unix.h>
 
 #include "plugin/api/api.h"
+#include "plugin/cycle/replicate.h"
 #include "plugin/hook_events.h"
 #include "plugin/job/jobs.h"
 #include "plugin/log.h"
 #include "plugin/maintain.h"
 #include "plugin/notify.h"
 #include "plugin/peer/peer_ops.h"
-#include "plugin/cycle/replicate.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "qmp/freeze.h"

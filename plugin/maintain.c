@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "plugin/job/activation.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/job/activation.h"
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 #include "qmp/point.h"
@@ -60,6 +60,20 @@ is_scheduled(const VrProtection *row)
     return row->role == VR_ROLE_SOURCE && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
 }
 
+/* A job that goes on finds the domain scheduled, as it did when it was started; only the first replication is the
+ * job's own. */
+static void
+schedule_one(VrApp *app, const VrProtection *row, gboolean initial)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!is_scheduled(row) || (row->state == VR_PROTECTION_INITIAL) != initial ||
+        (initial && vr_jobs_running(app->jobs, row->uuid) != 0))
+        return;
+    if (!vr_replicate_schedule(app, row, &error))
+        g_warning("domain '%s' is not replicated: %s", row->name, error->message);
+}
+
 static void
 begin(VrMaintain *self)
 {
@@ -69,19 +83,14 @@ begin(VrMaintain *self)
 
     for (guint i = 0; rows != NULL && i < rows->len; i++)
         recover_one(self, g_ptr_array_index(rows, i));
+    for (guint i = 0; rows != NULL && i < rows->len; i++)
+        schedule_one(app, g_ptr_array_index(rows, i), FALSE);
     if (rows == NULL || !vr_jobs_resume(app->jobs, &error)) {
         g_warning("cannot go on with the jobs of before: %s", error->message);
         return;
     }
-    for (guint i = 0; i < rows->len; i++) {
-        const VrProtection *row = g_ptr_array_index(rows, i);
-
-        if (is_scheduled(row) && vr_jobs_running(app->jobs, row->uuid) == 0 &&
-            !vr_replicate_schedule(app, row, &error)) {
-            g_warning("domain '%s' is not replicated: %s", row->name, error->message);
-            g_clear_error(&error);
-        }
-    }
+    for (guint i = 0; i < rows->len; i++)
+        schedule_one(app, g_ptr_array_index(rows, i), TRUE);
 }
 
 static void
@@ -120,7 +129,7 @@ probe_causes(VrMaintain *self)
 static gboolean
 wait_turn(VrMaintain *self, gint64 prove_at)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     gint64 until = MIN(g_get_monotonic_time() + PROBE_US, prove_at);
     gboolean prove;
 
@@ -171,7 +180,7 @@ vr_maintain_start(VrApp *app)
 void
 vr_maintain_wake(VrMaintain *self)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     self->prove = TRUE;
     g_cond_broadcast(&self->woken);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/policy_files.h"
 
-#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/health.h"
 #include "policies/units.h"
@@ -104,7 +103,7 @@ static gint64
 holds_since(const char *uuid, const char *code)
 {
     g_autofree char *key = g_strdup_printf("%s %s", uuid, code);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&since_lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&since_lock);
     gint64 *when;
 
     if (since == NULL)
@@ -122,7 +121,7 @@ holds_since(const char *uuid, const char *code)
 static void
 forget_others(const char *uuid, GPtrArray *reasons)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&since_lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&since_lock);
     GHashTableIter iter;
     gpointer key;
 

@@ -68,7 +68,7 @@ open_entry(VrReplicas *self, const char *uuid, GError **error)
 VrReplica *
 vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = g_hash_table_lookup(self->entries, uuid);
 
     if (entry == NULL)
@@ -87,7 +87,7 @@ vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
 void
 vr_replicas_put(VrReplicas *self, VrReplica *replica)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     GHashTableIter iter;
     gpointer value;
 
@@ -118,7 +118,7 @@ take_alone(VrReplicas *self, const char *uuid)
 gboolean
 vr_replicas_destroy(VrReplicas *self, const char *uuid, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = g_hash_table_lookup(self->entries, uuid);
     gboolean ok;
 
@@ -135,7 +135,7 @@ vr_replicas_destroy(VrReplicas *self, const char *uuid, GError **error)
 void
 vr_replicas_close(VrReplicas *self, const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     if (take_alone(self, uuid) != NULL)
         g_hash_table_remove(self->entries, uuid);

@@ -3,8 +3,8 @@
 
 #include "plugin/api/api.h"
 #include "plugin/check.h"
-#include "plugin/protection_view.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/protection_view.h"
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "qmp/domain_ops.h"
@@ -222,7 +222,7 @@ sync_now(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
 static gboolean
 unprotect(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
-    g_autoptr(VrProtection) row = find_source(request, data, error);
+    g_autoptr(VrProtection) row = find(request, data, error);
 
     return row != NULL && admits(row, VR_OPERATION_UNPROTECT, error) &&
            start_job(data, "unprotect", row, flag_args(request, "keep_replica"), reply, error);
@@ -245,21 +245,24 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
            start_job(data, "failover", row, flag_args(request, "force"), reply, error);
 }
 
-/* Changes the state between two cycles, never under one. */
 static gboolean
-change_state(const VrHttpRequest *request, VrApp *app, VrProtection *row, VrOperation operation,
-             VrProtectionEvent event, GError **error)
+no_job(VrApp *app, const VrProtection *row, GError **error)
 {
     gint64 job = vr_jobs_running(app->jobs, row->uuid);
+
+    if (job == 0)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_CONFLICT, "job-running", "Wait for it with 'virt-replica job-wait'.",
+                 "domain '%s': job %" G_GINT64_FORMAT " is at work on it", row->name, job);
+    return FALSE;
+}
+
+static gboolean
+set_state(const VrHttpRequest *request, VrApp *app, VrProtection *row, VrOperation operation,
+          VrProtectionEvent event, GError **error)
+{
     gboolean ok;
 
-    if (!admits(row, operation, error))
-        return FALSE;
-    if (job != 0) {
-        vr_set_error(error, VR_ERROR_CONFLICT, "job-running", "Wait for it with 'virt-replica job-wait'.",
-                     "domain '%s': job %" G_GINT64_FORMAT " is at work on it", row->name, job);
-        return FALSE;
-    }
     if (!vr_guard_take(app->guards, row->uuid, vr_operation_name(operation), -1, vr_http_request_cancel(request),
                        error))
         return FALSE;
@@ -268,15 +271,20 @@ change_state(const VrHttpRequest *request, VrApp *app, VrProtection *row, VrOper
     return ok;
 }
 
+/* A cycle under way is given up; what it sent stays at the target for the next one. */
 static gboolean
 pause_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
     g_autoptr(VrProtection) row = find_source(request, app, error);
 
-    if (row == NULL || !change_state(request, app, row, VR_OPERATION_PAUSE, VR_EVENT_PAUSED, error))
+    if (row == NULL || !admits(row, VR_OPERATION_PAUSE, error) || !no_job(app, row, error))
         return FALSE;
     vr_scheduler_remove(app->scheduler, row->uuid);
+    if (!set_state(request, app, row, VR_OPERATION_PAUSE, VR_EVENT_PAUSED, error)) {
+        (void) vr_replicate_schedule(app, row, NULL);
+        return FALSE;
+    }
     vr_http_reply_json(reply, 200, vr_protection_view(app, row));
     return TRUE;
 }
@@ -287,9 +295,9 @@ resume_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer dat
     VrApp *app = data;
     g_autoptr(VrProtection) row = find_source(request, app, error);
 
-    if (row == NULL ||
-        !change_state(request, app, row, VR_OPERATION_RESUME,
-                      row->base_number ? VR_EVENT_RESUMED : VR_EVENT_RESUMED_INITIAL, error) ||
+    if (row == NULL || !admits(row, VR_OPERATION_RESUME, error) || !no_job(app, row, error) ||
+        !set_state(request, app, row, VR_OPERATION_RESUME,
+                   row->base_number ? VR_EVENT_RESUMED : VR_EVENT_RESUMED_INITIAL, error) ||
         !vr_replicate_schedule(app, row, error))
         return FALSE;
     vr_http_reply_json(reply, 200, vr_protection_view(app, row));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "plugin/cli/cli_args.h"
 #include "plugin/cli/cli.h"
+#include "plugin/cli/cli_args.h"
 
 #include <json-glib/json-glib.h>
 

@@ -14,16 +14,16 @@
 /* Digests of files by identity, and which the peers are known to have. Entries are few: one a file version. */
 static GMutex cache_lock;
 static GHashTable *digests; /* identity -> sha256 */
-static GHashTable *known;   /* "uuid sha256" */
+static GHashTable *known;   /* set of "uuid sha256" */
 
 #define CACHE_MAX 10000
 
 static GHashTable *
-cache(GHashTable **table)
+cache(GHashTable **table, GDestroyNotify value_free)
 {
     if (*table == NULL || g_hash_table_size(*table) > CACHE_MAX) {
         g_clear_pointer(table, g_hash_table_unref);
-        *table = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+        *table = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, value_free);
     }
     return *table;
 }
@@ -39,7 +39,7 @@ cached_digest(int fd, const struct stat *st, GError **error)
     char *sha256;
 
     g_mutex_lock(&cache_lock);
-    sha256 = g_strdup(g_hash_table_lookup(cache(&digests), identity));
+    sha256 = g_strdup(g_hash_table_lookup(cache(&digests, g_free), identity));
     g_mutex_unlock(&cache_lock);
     if (sha256 != NULL)
         return sha256;
@@ -47,7 +47,7 @@ cached_digest(int fd, const struct stat *st, GError **error)
     if (sha256 == NULL)
         return NULL;
     g_mutex_lock(&cache_lock);
-    g_hash_table_insert(cache(&digests), g_steal_pointer(&identity), g_strdup(sha256));
+    g_hash_table_insert(cache(&digests, g_free), g_steal_pointer(&identity), g_strdup(sha256));
     g_mutex_unlock(&cache_lock);
     return sha256;
 }
@@ -57,12 +57,12 @@ static gboolean
 known_there(const char *uuid, const char *sha256, gboolean remember)
 {
     g_autofree char *key = g_strdup_printf("%s %s", uuid, sha256);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache_lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&cache_lock);
 
-    if (g_hash_table_contains(cache(&known), key))
+    if (g_hash_table_contains(cache(&known, NULL), key))
         return TRUE;
     if (remember)
-        g_hash_table_add(cache(&known), g_steal_pointer(&key));
+        g_hash_table_add(cache(&known, NULL), g_steal_pointer(&key));
     return FALSE;
 }
 
@@ -144,7 +144,7 @@ vr_attachments_send(VrPeerClient *peer, const char *uuid, const char *cycle,
 void
 vr_attachments_forget(void)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache_lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&cache_lock);
 
     g_clear_pointer(&known, g_hash_table_unref);
 }

@@ -32,6 +32,7 @@ typedef struct {
     VrPoint *point;       /* owned */
     VrCycleJournal *journal; /* owned */
     char *old_checkpoint; /* owned, nullable */
+    char *root;           /* owned: of what was read here */
     gint64 point_us;
 } Run;
 
@@ -41,7 +42,7 @@ static GHashTable *open_points; /* uuid (borrowed from the run) -> VrPoint */
 static void
 register_point(const char *uuid, VrPoint *point)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&points_lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&points_lock);
 
     if (open_points == NULL)
         open_points = g_hash_table_new(g_str_hash, g_str_equal);
@@ -54,7 +55,7 @@ register_point(const char *uuid, VrPoint *point)
 void
 vr_cycle_give_way(const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&points_lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&points_lock);
     VrPoint *point = open_points ? g_hash_table_lookup(open_points, uuid) : NULL;
 
     if (point != NULL)
@@ -88,6 +89,7 @@ run_clear(Run *run)
     g_clear_object(&run->cancel);
     g_clear_pointer(&run->cycle, g_free);
     g_clear_pointer(&run->old_checkpoint, g_free);
+    g_clear_pointer(&run->root, g_free);
 }
 
 /* Digests that arrive page by page; the first error is kept. */
@@ -257,11 +259,22 @@ begin_at_target(Run *run, GError **error)
     return TRUE;
 }
 
+/* The UUID is the key; the name is for people and follows the domain's. */
+static gboolean
+follow_rename(Run *run, GError **error)
+{
+    if (strcmp(run->plan->name, run->row->name) == 0)
+        return TRUE;
+    g_free(run->row->name);
+    run->row->name = g_strdup(run->plan->name);
+    return vr_state_protection_put(run->app->state, run->row, error);
+}
+
 static gboolean
 step_plan(Run *run, GError **error)
 {
     run->plan = vr_cycle_plan_new(run->app, run->row, run->wanted->final, error);
-    if (run->plan == NULL || !prepare_manifests(run, error) || !agree_on_base(run, error) ||
+    if (run->plan == NULL || !follow_rename(run, error) || !prepare_manifests(run, error) || !agree_on_base(run, error) ||
         !vr_protection_push(run->app, run->row, run->plan->xml, run->cancel, error))
         return FALSE;
     return begin_at_target(run, error) && vr_fault_point(VR_STEP_S1, error);
@@ -467,7 +480,8 @@ commit_message(Run *run, GError **error)
     commit->cycle = g_strdup(run->cycle);
     commit->time_us = run->point_us;
     commit->consistency = vr_point_consistency(run->point);
-    commit->root = root_of(run, attachments);
+    run->root = root_of(run, attachments);
+    commit->root = g_strdup(run->root);
     commit->domain_xml = g_strdup(run->plan->xml);
     commit->attachments = g_steal_pointer(&attachments);
     return commit;
@@ -481,6 +495,18 @@ flush_manifests(Run *run, GError **error)
             return FALSE;
     }
     return TRUE;
+}
+
+/* The target compares before it commits; that it says so is checked as well. */
+static gboolean
+same_root(const Run *run, const VrRecoveryPoint *rp, GError **error)
+{
+    if (strcmp(run->root, rp->root) == 0)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_CORRUPT, "root-differs", "Look at the log of the target.",
+                 "domain '%s': RP %" G_GUINT64_FORMAT " was committed with another root than that of the source",
+                 run->row->name, rp->number);
+    return FALSE;
 }
 
 /* From the moment the journal says "sent" only the target knows how the cycle ends. */
@@ -501,7 +527,7 @@ step_commit(Run *run, GError **error)
         return NULL;
     }
     rp = vr_peer_client_commit(run->peer, run->row->uuid, commit, run->cancel, error);
-    if (rp != NULL && !vr_fault_point(VR_STEP_S10, error))
+    if (rp != NULL && (!same_root(run, rp, error) || !vr_fault_point(VR_STEP_S10, error)))
         g_clear_pointer(&rp, vr_recovery_point_free);
     return rp;
 }
@@ -529,7 +555,8 @@ tracking_lost(Run *run, GError **error)
     g_message("domain '%s': changes since RP %" G_GUINT64_FORMAT " are not tracked, everything is compared",
               run->row->name, run->row->base_number);
     g_clear_pointer(&run->row->checkpoint, g_free);
-    if (!vr_state_protection_put(run->app->state, run->row, error))
+    if (!vr_state_protection_put(run->app->state, run->row, error) ||
+        !vr_checkpoint_sweep(run->app->conn, run->row->uuid, NULL, NULL, error))
         return FALSE;
     if (run->row->state == VR_PROTECTION_PROTECTED)
         return vr_app_set_state(run->app, run->row->uuid, VR_EVENT_TRACKING_LOST, run->row, error);
@@ -650,7 +677,7 @@ fill_done(const Run *run, const VrRecoveryPoint *rp, VrCycleDone *ret_done)
     ret_done->number = rp->number;
     ret_done->point_us = rp->time_us;
     ret_done->consistency = rp->consistency;
-    g_strlcpy(ret_done->root, rp->root, sizeof ret_done->root);
+    g_strlcpy(ret_done->root, run->root, sizeof ret_done->root);
     ret_done->changed_bytes = __atomic_load_n(&run->progress->changed, __ATOMIC_RELAXED);
     ret_done->domain_off = run->plan->point == VR_POINT_OFFLINE;
 }

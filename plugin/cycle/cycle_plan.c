@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/cycle_plan.h"
 
-#include <string.h>
-
 #include "policies/error.h"
 #include "qmp/domain_ops.h"
 #include "storage/json_util.h"
@@ -23,6 +21,7 @@ vr_cycle_plan_free(VrCyclePlan *self)
     if (self == NULL)
         return;
     g_clear_pointer(&self->disks, g_ptr_array_unref);
+    g_free(self->name);
     g_free(self->xml);
     g_free(self);
 }
@@ -130,6 +129,7 @@ vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **
 
     if (info == NULL || !point_kind(info, final, &plan->point, error))
         return NULL;
+    plan->name = g_strdup(info->name);
     plan->xml = vr_dom_xml_inactive(app->conn, row->uuid, error);
     disks = plan->xml ? vr_dom_disks(app->conn, row->uuid, error) : NULL;
     if (disks == NULL)

@@ -21,6 +21,7 @@ typedef struct {
     VrPointKind point;
     VrCycleKind kind;
     GPtrArray *disks; /* VrPlanDisk, owned */
+    char *name;       /* of the domain now, owned */
     char *xml;        /* the definition, owned */
 } VrCyclePlan;
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/cycle_run.h"
 
-#include "policies/error.h"
 #include "storage/file_util.h"
-#include "storage/json_util.h"
 #include "storage/manifest.h"
 
 static VrManifest *

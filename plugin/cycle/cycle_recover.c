@@ -5,7 +5,6 @@
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 #include "qmp/point.h"
-#include "storage/json_util.h"
 
 /* Everything arrived there before the crash: COMMIT again gives the same answer or says why not. NULL without
  * @error: the target refused it, so it is not committed. */

@@ -62,7 +62,7 @@ message(VrApp *app, const VrProtection *row, GError **error)
 static gboolean
 same_as_before(const char *uuid, const char *digest)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
 
     return pushed != NULL && g_strcmp0(g_hash_table_lookup(pushed, uuid), digest) == 0;
 }
@@ -70,7 +70,7 @@ same_as_before(const char *uuid, const char *digest)
 static void
 remember(const char *uuid, const char *digest)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
 
     if (pushed == NULL)
         pushed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
@@ -80,7 +80,7 @@ remember(const char *uuid, const char *digest)
 void
 vr_protection_push_forget(const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
 
     if (pushed != NULL)
         g_hash_table_remove(pushed, uuid);

@@ -133,7 +133,7 @@ static gpointer
 scheduler_thread(gpointer data)
 {
     VrScheduler *self = data;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     while (!self->stopping) {
         gint64 wake = start_due(self);
@@ -185,7 +185,7 @@ vr_scheduler_free(VrScheduler *self)
 void
 vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find(self, uuid);
 
     if (entry == NULL) {
@@ -206,7 +206,7 @@ vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy)
 void
 vr_scheduler_remove(VrScheduler *self, const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find(self, uuid);
 
     if (entry == NULL)
@@ -223,7 +223,7 @@ vr_scheduler_remove(VrScheduler *self, const char *uuid)
 void
 vr_scheduler_kick(VrScheduler *self, const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     gint64 now = g_get_monotonic_time();
 
     for (guint i = 0; i < self->entries->len; i++) {
@@ -231,8 +231,7 @@ vr_scheduler_kick(VrScheduler *self, const char *uuid)
 
         if (uuid != NULL && !g_str_equal(entry->uuid, uuid))
             continue;
-        if (uuid != NULL)
-            entry->idle = FALSE;
+        entry->idle = FALSE;
         if (entry->retry.failures > 0) {
             vr_retry_cause_gone(&entry->retry, now);
             entry->input.retry_at_us = vr_retry_due(&entry->retry);
@@ -269,7 +268,7 @@ void
 vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
                     gboolean app_consistent, gboolean idle)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find(self, uuid);
     gint64 now = g_get_monotonic_time();
 
@@ -294,7 +293,7 @@ to_wall(gint64 monotonic_us)
 void
 vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     gint64 now = g_get_monotonic_time();
     Entry *entry = find(self, uuid);
     gint64 due;

@@ -15,8 +15,9 @@
 #include "storage/run_program.h"
 
 /*
- * Host facts "activation:<uuid>" = the generation line that is being prepared (until it advances), and "refused:<uuid>"
- * = the id that must not be activated.
+ * Host facts: "activation:<uuid>" = number of the RP that is being prepared, until the generation advances;
+ * "starting:<uuid>" from then until the domain was seen running, "autostart" or "once"; "refused:<uuid>" = the id that
+ * must not be activated.
  */
 
 #define HOLD_REASON "failed-over"
@@ -66,6 +67,17 @@ active_dir(VrApp *app, const VrProtection *row, GError **error)
     return dir;
 }
 
+/* Whoever was the source must never be started by a message of the new owner. */
+static gboolean
+is_target(VrApp *app, const VrProtection *row, GError **error)
+{
+    if (row->role == VR_ROLE_TARGET)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_REFUSED, "not-target", NULL, "domain '%s': host '%s' is its source, not its target",
+                 row->name, app->config->name);
+    return FALSE;
+}
+
 static gboolean
 load(Activation *self, VrApp *app, const char *uuid, JsonNode *request, GError **error)
 {
@@ -83,7 +95,9 @@ load(Activation *self, VrApp *app, const char *uuid, JsonNode *request, GError *
         networks && JSON_NODE_HOLDS_ARRAY(networks) ? json_node_get_array(networks) : NULL;
     self->generation = vr_generation_from_line(self->line, error);
     self->row = self->generation ? vr_state_protection_get(app->state, uuid, error) : NULL;
-    self->dir = self->row ? active_dir(app, self->row, error) : NULL;
+    if (self->row == NULL || !is_target(app, self->row, error))
+        return FALSE;
+    self->dir = active_dir(app, self->row, error);
     return self->dir != NULL;
 }
 
@@ -212,6 +226,7 @@ static gboolean
 advance(Activation *self, GError **error)
 {
     g_autofree char *key = fact_key("activation", self->row->uuid);
+    g_autofree char *starting = fact_key("starting", self->row->uuid);
     g_autoptr(VrProtection) row = NULL;
     VrApp *app = self->app;
 
@@ -223,7 +238,8 @@ advance(Activation *self, GError **error)
         g_free(row->generation);
         row->generation = g_strdup(self->line);
         if (vr_state_protection_put(app->state, row, error) &&
-            vr_state_set(app->state, key, NULL, error))
+            vr_state_set(app->state, key, NULL, error) &&
+            vr_state_set(app->state, starting, self->autostart ? "autostart" : "once", error))
             return vr_state_commit(app->state, error) && vr_fault_point(VR_STEP_F4, error);
     }
     vr_state_rollback(app->state);
@@ -234,21 +250,24 @@ static gboolean
 prepare(Activation *self, GError **error)
 {
     g_autofree char *key = fact_key("activation", self->row->uuid);
+    g_autofree char *number = g_strdup_printf("%" G_GUINT64_FORMAT, self->number);
     VrApp *app = self->app;
 
     return take_back(app, self->row, self->dir, error) &&
-           vr_state_set(app->state, key, self->line, error) && define(self, error) &&
+           vr_state_set(app->state, key, number, error) && define(self, error) &&
            vr_fence_remove(app->fence, self->row->uuid, error) &&
            vr_dom_start_paused(app->conn, self->row->uuid, error);
 }
 
 static JsonNode *
-answer(gboolean running, const GError *error)
+answer(gboolean running, const char *root, const GError *error)
 {
     JsonObject *object = json_object_new();
     JsonNode *node = json_node_new(JSON_NODE_OBJECT);
 
     json_object_set_boolean_member(object, "running", running);
+    if (root != NULL)
+        json_object_set_string_member(object, "root", root);
     if (error != NULL)
         json_object_set_object_member(object, "error", vr_error_to_json_object(error));
     json_node_take_object(node, object);
@@ -256,22 +275,36 @@ answer(gboolean running, const GError *error)
 }
 
 /* We own the workload: whatever it takes, it must run. A domain that died meanwhile is started anew. */
-static JsonNode *
-run_owned(Activation *self)
+static gboolean
+run_owned(VrApp *app, const char *uuid, GError **error)
 {
-    VrApp *app = self->app;
-    const char *uuid = self->row->uuid;
-    g_autoptr(GError) error = NULL;
-    gboolean ok = vr_fence_remove(app->fence, uuid, &error) &&
-                  vr_dom_start_paused(app->conn, uuid, &error) &&
-                  vr_dom_resume(app->conn, uuid, &error) &&
-                  vr_dom_wait_running(app->conn, uuid, RUNNING_TIMEOUT_MS, NULL, &error) &&
-                  vr_fault_point(VR_STEP_F5, &error) &&
-                  vr_dom_set_autostart(app->conn, uuid, self->autostart, &error);
+    g_autofree char *key = fact_key("starting", uuid);
+    g_autofree char *how = vr_state_get(app->state, key, NULL);
 
+    if (how == NULL)
+        return TRUE;
+    return vr_fence_remove(app->fence, uuid, error) && vr_dom_start_paused(app->conn, uuid, error) &&
+           vr_dom_resume(app->conn, uuid, error) &&
+           vr_dom_wait_running(app->conn, uuid, RUNNING_TIMEOUT_MS, NULL, error) &&
+           vr_fault_point(VR_STEP_F5, error) &&
+           vr_dom_set_autostart(app->conn, uuid, strcmp(how, "autostart") == 0, error) &&
+           vr_state_set(app->state, key, NULL, error);
+}
+
+static JsonNode *
+run_and_answer(Activation *self)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrRecoveryPoint) head = NULL;
+    gboolean ok;
+
+    if (self->replica == NULL)
+        self->replica = vr_replicas_get(self->app->replicas, self->row->uuid, &error);
+    head = self->replica ? vr_replica_head(self->replica, &error) : NULL;
+    ok = head != NULL && run_owned(self->app, self->row->uuid, &error);
     if (!ok)
         g_warning("domain '%s' is owned by this host but does not run: %s", self->row->name, error->message);
-    return answer(ok, error);
+    return answer(ok, head ? head->root : NULL, error);
 }
 
 static JsonNode *
@@ -280,11 +313,11 @@ activate(Activation *self, GError **error)
     g_autoptr(GError) undo = NULL;
 
     if (strcmp(self->row->generation, self->line) == 0)
-        return run_owned(self);
+        return run_and_answer(self);
     if (!check_generation(self, error) || !check_head(self, error))
         return NULL;
     if (prepare(self, error) && advance(self, error))
-        return run_owned(self);
+        return run_and_answer(self);
     if (!take_back(self->app, self->row, self->dir, &undo))
         g_warning("domain '%s': the failover that failed is not undone completely: %s", self->row->name,
                   undo->message);
@@ -321,7 +354,7 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
         return NULL;
     row = vr_state_protection_get(app->state, uuid, error);
     refused = row != NULL && strcmp(row->generation, line) != 0;
-    if (row == NULL || (refused && !vr_state_set(app->state, key, vr_generation_id(generation), error))) {
+    if (row == NULL || !is_target(app, row, error) || (refused && !vr_state_set(app->state, key, vr_generation_id(generation), error))) {
         vr_guard_release(app->guards, uuid);
         return NULL;
     }
@@ -333,15 +366,28 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
     return node;
 }
 
+static gboolean
+undo_interrupted(VrApp *app, const VrProtection *row, const char *number, GError **error)
+{
+    g_autofree char *dir = active_dir(app, row, error);
+    VrReplica *replica;
+
+    g_message("domain '%s': an interrupted failover to this host is undone", row->name);
+    if (dir == NULL || !take_back(app, row, dir, error))
+        return FALSE;
+    replica = vr_replicas_get(app->replicas, row->uuid, error);
+    if (replica == NULL)
+        return FALSE;
+    (void) vr_replica_release(replica, g_ascii_strtoull(number, NULL, 10), HOLD_REASON, NULL);
+    vr_replicas_put(app->replicas, replica);
+    return TRUE;
+}
+
 gboolean
 vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
 {
     g_autofree char *key = fact_key("activation", row->uuid);
-    g_autofree char *pending = vr_state_get(app->state, key, NULL);
-    g_autofree char *dir = pending ? active_dir(app, row, error) : NULL;
+    g_autofree char *number = vr_state_get(app->state, key, NULL);
 
-    if (pending == NULL)
-        return TRUE;
-    g_message("domain '%s': an interrupted failover to this host is undone", row->name);
-    return dir != NULL && take_back(app, row, dir, error);
+    return number ? undo_interrupted(app, row, number, error) : run_owned(app, row->uuid, error);
 }

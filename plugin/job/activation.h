@@ -17,7 +17,7 @@ G_BEGIN_DECLS
  * vr_activate:
  * @request: {"generation": line, "number", "root", "autostart", "networks"}
  *
- * Blocks until the domain runs. Answer {"running": true}, or {"running": false, "error"} when this host is the owner
+ * Blocks until the domain runs. Answer {"running": true, "root": of the RP it runs from}, or {"running": false, "error"} when this host is the owner
  * but the domain does not run yet: ask again. An error means that this host is not the owner and nothing is left.
  * Errors: REFUSED "activation-refused" (vr_deactivate() came first), "root-differs", "generation-mismatch", and
  * those of libvirt.
@@ -33,7 +33,8 @@ JsonNode *vr_activate(VrApp *app, const char *peer, const char *uuid, JsonNode *
  */
 JsonNode *vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error);
 
-/** At start-up: undoes an activation that had not reached the point where the generation advances. */
+/** At start-up: an activation that had not reached the point where the generation advances is undone, one that had is
+ *  finished. */
 gboolean vr_activation_recover(VrApp *app, const VrProtection *row, GError **error);
 
 G_END_DECLS

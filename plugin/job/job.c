@@ -160,7 +160,7 @@ end_running_step(VrJob *job, StepState state)
 static void
 job_finish(VrJob *job, gboolean ok, const GError *error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
     gboolean cancelled = g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED);
 
     end_running_step(job, ok ? STEP_COMPLETED : STEP_FAILED);
@@ -234,7 +234,7 @@ reap(VrJobs *self)
 void
 vr_jobs_stop(VrJobs *self)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     GHashTableIter iter;
     gpointer job;
 
@@ -309,7 +309,7 @@ gboolean
 vr_jobs_resume(VrJobs *self, GError **error)
 {
     g_autoptr(GPtrArray) rows = vr_state_job_list(self->state, NULL, TRUE, LISTED_MAX, error);
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = NULL;
 
     if (rows == NULL)
         return FALSE;
@@ -369,7 +369,7 @@ vr_jobs_start(VrJobs *self, const char *kind_name, const char *uuid, const char 
 {
     g_autoptr(JsonObject) args = args_in;
     const VrJobKind *kind = find_kind(self, kind_name);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     g_autoptr(VrJobRow) row = NULL;
     VrJob *holder;
 
@@ -470,7 +470,7 @@ add_live(JsonNode *node, const VrJob *job)
 static JsonNode *
 live_json(VrJob *job)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
     JsonNode *node;
 
     refresh_row(job);
@@ -482,7 +482,7 @@ live_json(VrJob *job)
 static VrJob *
 lookup_active(VrJobs *self, gint64 id)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     VrJob *job = g_hash_table_lookup(self->active, &id);
 
     return job ? job_ref(job) : NULL;
@@ -524,7 +524,7 @@ vr_jobs_list(VrJobs *self, const char *uuid, gboolean all, GError **error)
 gint64
 vr_jobs_running(VrJobs *self, const char *uuid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     VrJob *job = active_of(self, uuid);
 
     return job ? job->row->id : 0;
@@ -533,7 +533,7 @@ vr_jobs_running(VrJobs *self, const char *uuid)
 guint
 vr_jobs_count(VrJobs *self)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     return g_hash_table_size(self->active);
 }
@@ -541,7 +541,7 @@ vr_jobs_count(VrJobs *self)
 void
 vr_jobs_wait(VrJobs *self, gint64 id, double seconds)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     gint64 deadline = g_get_monotonic_time() + (gint64) (seconds * G_USEC_PER_SEC);
 
     while (g_hash_table_contains(self->active, &id)) {
@@ -612,7 +612,7 @@ vr_job_progress(VrJob *job)
 gboolean
 vr_job_stopping(VrJob *job)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->jobs->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->jobs->lock);
 
     return job->jobs->stopping;
 }
@@ -620,7 +620,7 @@ vr_job_stopping(VrJob *job)
 void
 vr_job_step(VrJob *job, const char *name)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     end_running_step(job, STEP_COMPLETED);
     for (guint i = 0; i < job->n_steps; i++) {
@@ -635,7 +635,7 @@ vr_job_step(VrJob *job, const char *name)
 void
 vr_job_waiting(VrJob *job, const GError *reason)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     job->row->state = reason ? VR_JOB_WAITING : VR_JOB_RUNNING;
     g_clear_pointer(&job->row->error, g_free);
@@ -647,7 +647,7 @@ vr_job_waiting(VrJob *job, const GError *reason)
 void
 vr_job_result_string(VrJob *job, const char *key, const char *value)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     json_object_set_string_member(job->result, key, value);
 }
@@ -655,7 +655,7 @@ vr_job_result_string(VrJob *job, const char *key, const char *value)
 void
 vr_job_result_double(VrJob *job, const char *key, double value)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     json_object_set_double_member(job->result, key, value);
 }
@@ -663,7 +663,7 @@ vr_job_result_double(VrJob *job, const char *key, double value)
 void
 vr_job_result_int(VrJob *job, const char *key, gint64 value)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     json_object_set_int_member(job->result, key, value);
 }
@@ -671,7 +671,7 @@ vr_job_result_int(VrJob *job, const char *key, gint64 value)
 const char *
 vr_job_result_get(VrJob *job, const char *key)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&job->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     return json_object_get_string_member_with_default(job->result, key, NULL);
 }

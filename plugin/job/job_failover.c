@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/job/jobs.h"
 
-#include <string.h>
-
 #include "plugin/check.h"
-#include "plugin/job/failover_follow.h"
 #include "plugin/cycle/protection_push.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/job/failover_follow.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "policies/generation.h"
@@ -36,7 +34,6 @@ typedef struct {
     VrProtection *row;  /* owned */
     VrPolicy *policy;   /* owned */
     VrPeerClient *peer; /* borrowed */
-    VrCycleDone final;
 } Failover;
 
 static gboolean
@@ -139,8 +136,14 @@ step_shut_down(Failover *self, GError **error)
 static gboolean
 step_final(Failover *self, GError **error)
 {
+    VrCycleDone final;
+
     vr_job_step(self->job, "final replication");
-    return replicate(self, TRUE, &self->final, error) && vr_fault_point(VR_STEP_F2, error);
+    if (!replicate(self, TRUE, &final, error))
+        return FALSE;
+    vr_job_result_string(self->job, "root_source", final.root);
+    vr_job_result_int(self->job, "number", (gint64) final.number);
+    return vr_fault_point(VR_STEP_F2, error);
 }
 
 /* The request to the target; the line it carries is durable before the first attempt. */
@@ -231,8 +234,12 @@ try_hand_over(Failover *self, JsonNode *request, GError **error)
         if (answer != NULL) {
             GError *not_yet = activation_error(answer);
 
-            if (not_yet == NULL)
+            if (not_yet == NULL) {
+                vr_job_result_string(self->job, "root_target",
+                                     json_object_get_string_member_with_default(json_node_get_object(answer),
+                                                                                "root", ""));
                 return HANDED_OVER;
+            }
             g_propagate_error(error, not_yet);
             return ASK_AGAIN;
         }
@@ -298,18 +305,12 @@ static gboolean
 step_finish(Failover *self, GError **error)
 {
     gint64 stopped_us = g_ascii_strtoll(vr_job_result_get(self->job, "stopped_us"), NULL, 10);
-    g_autoptr(VrProtection) row = vr_state_protection_get(self->app->state, self->row->uuid, error);
 
-    if (row == NULL)
-        return FALSE;
-    vr_job_result_double(self->job, "downtime_seconds",
-                         (double) (g_get_real_time() - stopped_us) / G_USEC_PER_SEC);
-    vr_job_result_string(self->job, "root_source", row->base_root);
-    vr_job_result_string(self->job, "root_target", row->base_root);
-    vr_job_result_int(self->job, "number", (gint64) row->base_number);
-    vr_job_step(self->job, "finish");
     if (self->row->state == VR_PROTECTION_FAILED_OVER)
         return TRUE;
+    vr_job_result_double(self->job, "downtime_seconds",
+                         (double) (g_get_real_time() - stopped_us) / G_USEC_PER_SEC);
+    vr_job_step(self->job, "finish");
     return record_handed_over(self, error) && vr_fault_point(VR_STEP_F6, error);
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
 #include "plugin/check.h"
-#include "plugin/job/jobs.h"
 #include "plugin/cycle/protection_push.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/job/jobs.h"
 #include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/retry.h"
@@ -13,6 +15,8 @@
  * check changes nothing. create makes the rows on both hosts; from there an error that retrying cannot mend, or
  * cancelling, takes everything away again. initial replication resumes with what the target holds.
  */
+#define PROBE_US (5 * G_TIME_SPAN_SECOND)
+
 const char *const vr_job_protect_steps[] = {"check", "create", "initial replication", "finalize", NULL};
 
 static char **
@@ -84,15 +88,33 @@ step_create(VrJob *job, VrApp *app, GError **error)
            vr_app_set_state(app, row->uuid, VR_EVENT_CREATED, NULL, error);
 }
 
+/* TRUE if the peer that could not be reached answers again. */
+static gboolean
+cause_is_gone(VrJob *job, VrApp *app, const GError *reason)
+{
+    VrPeerClient *peer =
+        vr_peer_pool_get(app->peers, json_object_get_string_member(vr_job_args(job), "peer"), NULL);
+
+    return strcmp(vr_error_slug(reason), "peer-unreachable") == 0 && peer != NULL &&
+           vr_peer_client_hello(peer, NULL, vr_job_cancellable(job), NULL);
+}
+
 /* Sleeps in small pieces; FALSE when cancelled. */
 static gboolean
-wait_retry(VrJob *job, const GError *reason, guint failures, GError **error)
+wait_retry(VrJob *job, VrApp *app, const GError *reason, guint failures, GError **error)
 {
     gint64 until = g_get_monotonic_time() + vr_retry_delay_us(failures, 0);
+    gint64 probe = g_get_monotonic_time() + PROBE_US;
 
     vr_job_waiting(job, reason);
-    while (g_get_monotonic_time() < until && !g_cancellable_is_cancelled(vr_job_cancellable(job)))
+    while (g_get_monotonic_time() < until && !g_cancellable_is_cancelled(vr_job_cancellable(job))) {
         g_usleep(G_TIME_SPAN_MILLISECOND * 200);
+        if (g_get_monotonic_time() < probe)
+            continue;
+        if (cause_is_gone(job, app, reason))
+            break;
+        probe = g_get_monotonic_time() + PROBE_US;
+    }
     vr_job_waiting(job, NULL);
     if (!g_cancellable_is_cancelled(vr_job_cancellable(job)))
         return TRUE;
@@ -107,19 +129,8 @@ step_replicate(VrJob *job, VrApp *app, GError **error)
     VrCycleWanted wanted = {0};
 
     vr_job_step(job, "initial replication");
-    for (guint failures = 1;; failures++) {
-        g_autoptr(GError) local = NULL;
-
-        if (vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job), vr_job_cancellable(job), NULL,
-                         &local))
-            return TRUE;
-        if (vr_retry_classify(local) != VR_RETRY_AGAIN) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return FALSE;
-        }
-        if (!wait_retry(job, local, failures, error))
-            return FALSE;
-    }
+    return vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job), vr_job_cancellable(job), NULL,
+                        error);
 }
 
 static gboolean
@@ -163,14 +174,30 @@ undo(VrJob *job, VrApp *app, const char *peer_name)
 }
 
 static gboolean
+create_and_replicate(VrJob *job, VrApp *app, GError **error)
+{
+    for (guint failures = 1;; failures++) {
+        g_autoptr(GError) local = NULL;
+
+        if (step_create(job, app, &local) && step_replicate(job, app, &local) && step_finalize(job, app, &local))
+            return TRUE;
+        if (vr_retry_classify(local) != VR_RETRY_AGAIN) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        if (!wait_retry(job, app, local, failures, error))
+            return FALSE;
+    }
+}
+
+static gboolean
 run_created(VrJob *job, VrApp *app, GError **error)
 {
     gboolean ok;
 
     if (!vr_job_take_guard(job, app, error))
         return FALSE;
-    ok = step_create(job, app, error) && step_replicate(job, app, error) &&
-         step_finalize(job, app, error);
+    ok = create_and_replicate(job, app, error);
     vr_guard_release(app->guards, vr_job_uuid(job));
     return ok;
 }

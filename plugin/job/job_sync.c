@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "plugin/job/jobs.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/job/jobs.h"
 
 const char *const vr_job_sync_steps[] = {"replicate", NULL};
 

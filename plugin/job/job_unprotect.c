@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "plugin/job/jobs.h"
 #include "plugin/cycle/protection_push.h"
+#include "plugin/job/jobs.h"
+#include "plugin/peer/peer_ops.h"
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 
@@ -25,16 +26,21 @@ step_check(VrJob *job, VrApp *app, VrProtection *row, GError **error)
 }
 
 static gboolean
+keeps_replica(VrJob *job)
+{
+    return json_object_get_boolean_member_with_default(vr_job_args(job), "keep_replica", FALSE);
+}
+
+static gboolean
 step_target(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
 {
-    gboolean keep = json_object_get_boolean_member_with_default(vr_job_args(job), "keep_replica", FALSE);
     VrPeerClient *peer = vr_peer_pool_get(app->peers, row->peer, error);
     g_autoptr(JsonNode) answer = NULL;
 
     vr_job_step(job, "target");
     if (peer == NULL)
         return FALSE;
-    answer = vr_peer_client_protection_delete(peer, row->uuid, keep, vr_job_cancellable(job), error);
+    answer = vr_peer_client_protection_delete(peer, row->uuid, keeps_replica(job), vr_job_cancellable(job), error);
     return answer != NULL;
 }
 
@@ -60,6 +66,43 @@ step_verify(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
            vr_state_protection_delete(app->state, row->uuid, error);
 }
 
+/* The source decides; a replica whose source does not know it any more can only be removed here. */
+static gboolean
+source_forgot(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
+{
+    VrPeerClient *peer = vr_peer_pool_get(app->peers, row->peer, error);
+    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(GError) local = NULL;
+    g_autofree char *action = NULL;
+
+    if (peer == NULL)
+        return FALSE;
+    answer = vr_peer_client_action(peer, row->uuid, "known", NULL, vr_job_cancellable(job), &local);
+    if (g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
+        return TRUE;
+    if (answer == NULL) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    action = g_strdup_printf("Run it on host '%s'.", vr_peer_client_name(peer));
+    vr_set_error(error, VR_ERROR_REFUSED, "not-source", action,
+                 "domain '%s': this host holds its replica; its source decides", row->name);
+    return FALSE;
+}
+
+static gboolean
+remove_orphan(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(JsonNode) done = NULL;
+
+    vr_job_step(job, "check");
+    if (!source_forgot(job, app, row, error))
+        return FALSE;
+    vr_job_step(job, "target");
+    done = vr_peer_ops.protection_delete(app, row->peer, row->uuid, keeps_replica(job), error);
+    return done != NULL;
+}
+
 gboolean
 vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
 {
@@ -71,6 +114,8 @@ vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
         g_clear_error(error);
         return TRUE;
     }
+    if (row != NULL && row->role == VR_ROLE_TARGET)
+        return remove_orphan(job, app, row, error);
     if (row == NULL || !step_check(job, app, row, error))
         return FALSE;
     vr_scheduler_remove(app->scheduler, row->uuid);

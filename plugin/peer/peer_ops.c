@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "plugin/job/activation.h"
 #include "plugin/check.h"
+#include "plugin/job/activation.h"
 #include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/generation.h"
@@ -280,6 +280,8 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
 {
     VrApp *app = data;
 
+    if (strcmp(name, "known") == 0)
+        return empty_object();
     if (strcmp(name, "finalize") == 0)
         return finalize(app, peer, uuid, error);
     if (strcmp(name, "activate") == 0)

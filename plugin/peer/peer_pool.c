@@ -35,7 +35,7 @@ VrPeerClient *
 vr_peer_pool_get(VrPeerPool *self, const char *peer, GError **error)
 {
     g_autoptr(VrPeer) row = vr_state_peer_get(self->state, peer, error);
-    g_autoptr(GMutexLocker) locker = NULL;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = NULL;
     g_autofree char *key = NULL;
     VrPeerClient *client;
 

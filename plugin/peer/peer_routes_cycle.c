@@ -6,7 +6,6 @@
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
 #include "policies/ids.h"
-#include "storage/json_util.h"
 #include "storage/peer_client.h"
 
 #define RECORDS_MAX 65536

@@ -4,7 +4,6 @@
 
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
-#include "storage/json_util.h"
 
 #define ACTION_MAX 32
 
