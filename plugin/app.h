@@ -19,7 +19,6 @@ G_BEGIN_DECLS
  *  while any thread runs, each object has locks of its own. */
 typedef struct {
     VrConfig *config;
-    char *boot_id; /* kernel's, of this boot */
     VrState *state;
     VrIdentity *identity;
     VrPolicyFiles *policies;

@@ -195,13 +195,10 @@ target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer
 static void
 merge_answer(JsonNode *answer, VrFindings *findings)
 {
-    JsonObject *object = JSON_NODE_HOLDS_OBJECT(answer) ? json_node_get_object(answer) : NULL;
-    JsonArray *array = object && json_object_has_member(object, "findings")
-                           ? json_object_get_array_member(object, "findings")
-                           : NULL;
+    JsonArray *array = vr_json_array_in(vr_json_as_object(answer), "findings");
 
     for (guint i = 0; array != NULL && i < MIN(json_array_get_length(array), 500u); i++) {
-        JsonObject *entry = json_array_get_object_element(array, i);
+        JsonObject *entry = vr_json_object_at(array, i);
         const char *severity, *code, *message, *action;
 
         if (entry == NULL)
@@ -332,8 +329,7 @@ vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
     g_autoptr(VrDomainModel) model = store ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
     JsonNode *sent = model ? json_object_get_member(object, "networks") : NULL;
     g_autoptr(GHashTable) networks =
-        model ? vr_target_networks(app, peer, sent && JSON_NODE_HOLDS_ARRAY(sent) ? json_node_get_array(sent) : NULL, error)
-              : NULL;
+        model ? vr_target_networks(app, peer, vr_json_as_array(sent), error) : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
 
     if (networks == NULL || !vr_target_check_domain(app, model, networks, findings, error) ||

@@ -73,14 +73,6 @@ vr_fence_remove(VrFence *self, const char *uuid, GError **error)
     return FALSE;
 }
 
-gboolean
-vr_fence_exists(VrFence *self, const char *uuid)
-{
-    g_autofree char *path = path_of(self, uuid);
-
-    return g_file_test(path, G_FILE_TEST_EXISTS);
-}
-
 /* Small enough that a hook that is not called costs next to nothing: it is destroyed at once. */
 static const char canary_xml[] =
     "<domain type='%s'><name>" VR_HOOK_CANARY_NAME "</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"

@@ -17,7 +17,6 @@ gboolean vr_fence_put(VrFence *self, const char *uuid, VrFenceRecordState state,
                       const char *generation, GError **error);
 /** Durable; a missing file is fine. */
 gboolean vr_fence_remove(VrFence *self, const char *uuid, GError **error);
-gboolean vr_fence_exists(VrFence *self, const char *uuid);
 
 /** Starts a domain that the hook must refuse, and reads what the hook answered. Blocks; worker thread. The result
  *  is kept for vr_fence_active(). Errors: those of the connection. */

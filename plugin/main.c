@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virt-replicad: options, start-up and shutdown order, signals. */
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -134,14 +135,12 @@ static gboolean
 open_state(VrApp *app, GError **error)
 {
     g_autofree char *pki = g_build_filename(app->config->config_dir, "pki", NULL);
-    gsize len;
 
     app->started_us = g_get_monotonic_time();
     app->state = vr_state_open(app->config->state_dir, error);
     if (app->state == NULL || !vr_make_dir(app->config->runtime_dir, 0755, error))
         return FALSE;
-    app->boot_id = vr_read_file("/proc/sys/kernel/random/boot_id", 64, &len, error);
-    app->identity = app->boot_id ? vr_identity_load(pki, app->config->name, error) : NULL;
+    app->identity = vr_identity_load(pki, app->config->name, error);
     return app->identity != NULL && ensure_default_store(app, error);
 }
 
@@ -251,7 +250,6 @@ shut_down(Daemon *self)
     vr_identity_free(app->identity);
     vr_state_close(app->state);
     vr_config_free(app->config);
-    g_free(app->boot_id);
     g_main_loop_unref(self->loop);
 }
 
@@ -287,6 +285,7 @@ main(int argc, char **argv)
         return vr_freeze_helper_main(argc, argv);
     (void) setlocale(LC_ALL, "");
     (void) umask(077);
+    (void) signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an error of a write */
     (void) prctl(PR_SET_DUMPABLE, 0);
     if (!parse_options(&argc, &argv, &options, &error) ||
         !vr_fault_init(g_getenv("VR_FAULT"), &error))

@@ -218,6 +218,23 @@ set_identity(VrApp *app, JsonObject *object, const VrProtection *row, const char
                                    generation && strcmp(vr_generation_owner(generation), own) == 0);
 }
 
+/* Of the last cycle, if that failed. */
+static void
+set_last_error(JsonObject *object, const VrProtection *row)
+{
+    g_autoptr(GError) error = vr_error_from_json_text(row->last_error);
+    g_autofree char *when = error ? vr_time_format(row->last_error_us) : NULL;
+    JsonObject *shown;
+
+    if (error == NULL) {
+        json_object_set_null_member(object, "last_error");
+        return;
+    }
+    shown = vr_error_to_json_object(error);
+    json_object_set_string_member(shown, "time", when);
+    json_object_set_object_member(object, "last_error", shown);
+}
+
 JsonNode *
 vr_protection_view(VrApp *app, const VrProtection *row)
 {
@@ -237,6 +254,7 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     json_object_set_string_member(object, "health", vr_health_name(health));
     json_object_set_array_member(object, "reasons", reasons_json(row, reasons));
     forget_others(row->uuid, reasons);
+    set_last_error(object, row);
     set_newest(object, &newest);
     set_schedule(app, object, row, &schedule);
     g_free(newest.root);

@@ -5,6 +5,7 @@
 #include "qmp/domain_ops.h"
 #include "qmp/domain_xml.h"
 #include "qmp/host_caps.h"
+#include "storage/json_util.h"
 
 #define CONSOLE_LOG_DIR "/var/log/libvirt/qemu"
 
@@ -18,7 +19,7 @@ vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error
         return NULL;
     map = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     for (guint i = 0; sent != NULL && i < json_array_get_length(sent); i++) {
-        JsonObject *entry = json_array_get_object_element(sent, i);
+        JsonObject *entry = vr_json_object_at(sent, i);
         const char *source =
             entry ? json_object_get_string_member_with_default(entry, "source", NULL) : NULL;
         const char *target =

@@ -114,12 +114,6 @@ vr_findings_errors(const VrFindings *self)
     return self->kept[VR_FINDING_ERROR] + self->omitted[VR_FINDING_ERROR];
 }
 
-guint
-vr_findings_omitted(const VrFindings *self)
-{
-    return self->omitted[VR_FINDING_WARNING] + self->omitted[VR_FINDING_ERROR];
-}
-
 const VrFinding *
 vr_findings_find(const VrFindings *self, const char *code)
 {

@@ -134,7 +134,7 @@ judge_state(const VrHealthInput *in, GPtrArray *reasons)
     case VR_PROTECTION_FAILED_OVER:
     case VR_PROTECTION_COMMITTED:
         add(reasons, VR_HEALTH_WARNING, "not-replicated",
-            "Unprotect it, then protect it from the host on which it runs now.",
+            "Back it up by other means until its replication can be reversed.",
             "domain '%s' was failed over between '%s' and '%s' and is not replicated now",
             in->domain, in->host, in->peer);
         return;

@@ -193,16 +193,6 @@ vr_policy_to_text(const VrPolicy *self)
     return vr_keyfile_print(specs, G_N_ELEMENTS(specs), self);
 }
 
-VrPolicy *
-vr_policy_copy(const VrPolicy *self)
-{
-    VrPolicy *copy = g_memdup2(self, sizeof(*self));
-
-    copy->name = g_strdup(self->name);
-    copy->bandwidth_windows = g_array_copy(self->bandwidth_windows);
-    return copy;
-}
-
 void
 vr_policy_free(VrPolicy *self)
 {

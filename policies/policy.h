@@ -61,7 +61,6 @@ VrPolicy *vr_policy_parse(const char *name, const char *file, const char *text, 
 /** Every key with its effective value; parses back to an equal policy. (transfer full) */
 char *vr_policy_to_text(const VrPolicy *self);
 
-VrPolicy *vr_policy_copy(const VrPolicy *self);
 void vr_policy_free(VrPolicy *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrPolicy, vr_policy_free)
 

@@ -149,24 +149,3 @@ vr_window_contains(const VrWindow *self, GDateTime *local)
         return TRUE;
     return (self->days & (1 << yesterday)) && minute + DAY_MINUTES < close;
 }
-
-gint64
-vr_window_wait_us(const VrWindow *self, GDateTime *local)
-{
-    g_return_val_if_fail(self->days != 0, 0);
-    if (vr_window_contains(self, local))
-        return 0;
-    for (int ahead = 0; ahead <= 7; ahead++) {
-        g_autoptr(GDateTime) day = g_date_time_add_days(local, ahead);
-        g_autoptr(GDateTime) start = NULL;
-
-        if (!day || !(self->days & (1 << (g_date_time_get_day_of_week(day) - 1))))
-            continue;
-        start = g_date_time_new(g_date_time_get_timezone(local), g_date_time_get_year(day),
-                                g_date_time_get_month(day), g_date_time_get_day_of_month(day),
-                                self->start / 60, self->start % 60, 0);
-        if (start && g_date_time_compare(start, local) > 0)
-            return g_date_time_difference(start, local);
-    }
-    return 0;
-}

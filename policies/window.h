@@ -25,7 +25,5 @@ char *vr_window_format(const VrWindow *self);
 /** @local: the moment in the zone the window is meant in. */
 gboolean vr_window_contains(const VrWindow *self, GDateTime *local);
 
-/** Microseconds until it opens; 0 while open. */
-gint64 vr_window_wait_us(const VrWindow *self, GDateTime *local);
 
 G_END_DECLS

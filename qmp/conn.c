@@ -7,7 +7,6 @@
 #include "qmp/conn.h"
 
 #include <libvirt/virterror.h>
-#include <string.h>
 
 #include "policies/error.h"
 #include "policies/ids.h"

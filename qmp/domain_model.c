@@ -159,18 +159,6 @@ vr_domain_model_disk_uses_iothread(const VrDomainModel *self, const VrDomainDisk
     return FALSE;
 }
 
-gboolean
-vr_domain_model_has_agent(const VrDomainModel *self)
-{
-    for (guint i = 0; i < self->channels->len; i++) {
-        const VrDomainCharDevice *channel = g_ptr_array_index(self->channels, i);
-
-        if (vr_word(vr_words_channel_agent, channel->channel))
-            return TRUE;
-    }
-    return FALSE;
-}
-
 static void
 add_attachment(GArray *list, VrAttachmentKind kind, const char *path, gboolean optional)
 {
@@ -196,16 +184,4 @@ const char *
 vr_attachment_kind_name(VrAttachmentKind kind)
 {
     return kind_names[kind];
-}
-
-gboolean
-vr_attachment_kind_from_name(const char *name, VrAttachmentKind *ret_kind)
-{
-    for (guint i = 0; i < G_N_ELEMENTS(kind_names); i++) {
-        if (g_str_equal(name, kind_names[i])) {
-            *ret_kind = i;
-            return TRUE;
-        }
-    }
-    return FALSE;
 }

@@ -210,9 +210,6 @@ gboolean vr_domain_disk_is_data(const VrDomainDisk *disk);
 /** TRUE if QEMU serves the disk in an I/O thread, its own or its virtio-scsi controller's. */
 gboolean vr_domain_model_disk_uses_iothread(const VrDomainModel *self, const VrDomainDisk *disk);
 
-/** TRUE if the domain has the QEMU guest agent's channel. */
-gboolean vr_domain_model_has_agent(const VrDomainModel *self);
-
 typedef enum {
     VR_ATTACHMENT_KERNEL,
     VR_ATTACHMENT_INITRD,
@@ -239,8 +236,5 @@ GArray *vr_domain_model_attachments(const VrDomainModel *self);
 
 /** "kernel", "initrd", "dtb", "nvram"; static. Also the file's name in a recovery point. */
 const char *vr_attachment_kind_name(VrAttachmentKind kind);
-
-/** FALSE if @name is none. */
-gboolean vr_attachment_kind_from_name(const char *name, VrAttachmentKind *ret_kind);
 
 G_END_DECLS

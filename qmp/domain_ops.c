@@ -184,12 +184,6 @@ vr_dom_xml_inactive(VrConn *conn, const char *domain, GError **error)
     return get_xml(conn, domain, TRUE, error);
 }
 
-char *
-vr_dom_xml_live(VrConn *conn, const char *domain, GError **error)
-{
-    return get_xml(conn, domain, FALSE, error);
-}
-
 gboolean
 vr_dom_set_autostart(VrConn *conn, const char *domain, gboolean autostart, GError **error)
 {
@@ -300,7 +294,7 @@ vr_dom_wait_running(VrConn *conn, const char *domain, guint timeout_ms, GCancell
         last = id;
         g_usleep(SETTLE_US);
     } while (g_get_monotonic_time() < until);
-    vr_set_error(error, VR_ERROR_TIMEOUT, "domain-not-running",
+    vr_set_error(error, VR_ERROR_TRANSIENT, "domain-not-running",
                  "Read the domain's log under /var/log/libvirt/qemu.",
                  "domain '%s' does not run after %u s: it is %s", domain, timeout_ms / 1000,
                  vr_dom_state_name(state));
@@ -391,24 +385,14 @@ vr_dom_shutdown(VrConn *conn, const char *domain, guint timeout_ms, gboolean for
         *ret_forced = !off && force;
     if (!off && force && !terminate(conn, domain, &off, error))
         return FALSE;
-    if (!off)
-        vr_set_error(error, VR_ERROR_TIMEOUT, "shutdown-timeout",
+    if (!off) {
+        g_autoptr(VrDom) dom = vr_dom_open(conn, domain, NULL);
+
+        vr_set_error(error, VR_ERROR_TRANSIENT, "shutdown-timeout",
                      "Shut the guest down yourself, or use --force to power it off.",
-                     "domain '%s' has not shut down within %u s", domain, timeout_ms / 1000);
+                     "domain '%s' has not shut down within %u s", dom ? dom->name : domain, timeout_ms / 1000);
+    }
     return off;
-}
-
-gboolean
-vr_dom_suspend(VrConn *conn, const char *domain, GError **error)
-{
-    g_autoptr(VrDom) dom = vr_dom_open(conn, domain, error);
-
-    if (!dom)
-        return FALSE;
-    if (virDomainSuspend(dom->dom) == 0)
-        return TRUE;
-    vr_virerr_set(error, "domain '%s': cannot suspend", dom->name);
-    return FALSE;
 }
 
 gboolean
@@ -425,31 +409,6 @@ vr_dom_resume_io_error(VrConn *conn, const char *domain, gboolean *ret_resumed, 
         return TRUE;
     vr_virerr_set(error, "domain '%s': cannot resume", dom->name);
     return FALSE;
-}
-
-char **
-vr_dom_networks(VrConn *conn, GError **error)
-{
-    virConnectPtr vir = vr_conn_ref(conn, error);
-    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    virNetworkPtr *networks = NULL;
-    int n;
-
-    if (!vir)
-        return NULL;
-    n = virConnectListAllNetworks(vir, &networks, VIR_CONNECT_LIST_NETWORKS_ACTIVE);
-    if (n < 0)
-        vr_virerr_set(error, "cannot list the networks");
-    for (int i = 0; i < n; i++) {
-        g_ptr_array_add(names, g_strdup(virNetworkGetName(networks[i])));
-        virNetworkFree(networks[i]);
-    }
-    free(networks);
-    vr_conn_unref(conn, vir);
-    if (n < 0)
-        return NULL;
-    g_ptr_array_add(names, NULL);
-    return (char **) g_ptr_array_free(g_steal_pointer(&names), FALSE);
 }
 
 gboolean

@@ -41,8 +41,6 @@ GPtrArray *vr_dom_list(VrConn *conn, GError **error);
 
 /** The persistent definition with secrets; of a transient domain the live one. (transfer full) */
 char *vr_dom_xml_inactive(VrConn *conn, const char *domain, GError **error);
-/** What runs now; of a shut-off domain the definition. (transfer full) */
-char *vr_dom_xml_live(VrConn *conn, const char *domain, GError **error);
 
 typedef struct {
     char *target; /* "vda" */
@@ -77,7 +75,7 @@ gboolean vr_dom_undefine(VrConn *conn, const char *domain, gboolean drop_nvram, 
 gboolean vr_dom_start(VrConn *conn, const char *domain, GError **error);
 
 /** Waits until really running (state running, the same run of it, still so 500 ms later).
- *  Errors: TIMEOUT "domain-not-running" naming the state, CANCELLED. */
+ *  Errors: TRANSIENT "domain-not-running" naming the state, CANCELLED. */
 gboolean vr_dom_wait_running(VrConn *conn, const char *domain, guint timeout_ms,
                              GCancellable *cancel, GError **error);
 
@@ -87,19 +85,15 @@ gboolean vr_dom_wait_running(VrConn *conn, const char *domain, guint timeout_ms,
  * @force: then terminate QEMU gracefully (disks flushed, bitmaps kept)
  *
  * Returns when it is shut off. Shut off already is success. @ret_forced: (nullable).
- * Errors: TIMEOUT "shutdown-timeout", CANCELLED (the guest may still shut down later).
+ * Errors: TRANSIENT "shutdown-timeout", CANCELLED (the guest may still shut down later).
  */
 gboolean vr_dom_shutdown(VrConn *conn, const char *domain, guint timeout_ms, gboolean force,
                          gboolean *ret_forced, GCancellable *cancel, GError **error);
-
-gboolean vr_dom_suspend(VrConn *conn, const char *domain, GError **error);
 
 /** Resumes only a domain paused by an I/O error; @ret_resumed: (nullable). */
 gboolean vr_dom_resume_io_error(VrConn *conn, const char *domain, gboolean *ret_resumed,
                                 GError **error);
 
-/** Names of active networks, NULL-terminated. (transfer full) */
-char **vr_dom_networks(VrConn *conn, GError **error);
 /** TRUE if defined; @ret_active: (nullable). */
 gboolean vr_dom_network_exists(VrConn *conn, const char *network, gboolean *ret_exists,
                                gboolean *ret_active, GError **error);

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "policies/error.h"
-
 #define DEVICES_MAX 512 /* of each kind but disks */
 #define INDEX_MAX 65535
 #define NETWORK_MAX 255 /* bytes of a network's name */

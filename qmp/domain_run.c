@@ -16,7 +16,7 @@ vr_dom_start_paused(VrConn *conn, const char *domain, GError **error)
         return TRUE;
     if (virDomainCreateWithFlags(dom->dom, VIR_DOMAIN_START_PAUSED) == 0)
         return TRUE;
-    vr_virerr_set(error, "cannot start domain '%s'", domain);
+    vr_virerr_set(error, "cannot start domain '%s'", dom->name);
     return FALSE;
 }
 
@@ -32,7 +32,7 @@ vr_dom_resume(VrConn *conn, const char *domain, GError **error)
         return TRUE;
     if (virDomainResume(dom->dom) == 0)
         return TRUE;
-    vr_virerr_set(error, "cannot resume domain '%s'", domain);
+    vr_virerr_set(error, "cannot resume domain '%s'", dom->name);
     return FALSE;
 }
 
@@ -51,6 +51,6 @@ vr_dom_destroy(VrConn *conn, const char *domain, GError **error)
     if (virDomainIsActive(dom->dom) != 1 || virDomainDestroy(dom->dom) == 0 ||
         virDomainIsActive(dom->dom) == 0)
         return TRUE;
-    vr_virerr_set(error, "cannot end domain '%s'", domain);
+    vr_virerr_set(error, "cannot end domain '%s'", dom->name);
     return FALSE;
 }

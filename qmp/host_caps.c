@@ -5,7 +5,6 @@
 
 #include "policies/error.h"
 #include "qmp/domain_node.h"
-#include "qmp/domain_words.h"
 
 #define CAPABILITIES_MAX (8 * 1024 * 1024) /* bytes */
 #define SUGGESTIONS_MAX 5
@@ -373,34 +372,41 @@ suggest_machines(const Arch *arch, const char *wanted)
     return g_strjoinv(", ", (char **) names->pdata);
 }
 
-gboolean
-vr_host_caps_check_machine(const VrHostCaps *self, const VrDomainModel *model, VrFindings *findings)
+static const Machine *
+supported_machine(const VrHostCaps *self, const VrDomainModel *model, VrFindings *findings)
 {
     const Arch *arch = find_arch(self, model->arch);
+    const Machine *machine;
     g_autofree char *suggestions = NULL;
 
     if (!arch || !vr_host_caps_virt_type(self, model)) {
         vr_findings_add(findings, VR_FINDING_ERROR, "arch-missing",
                         "Install the emulator for this architecture on the host.",
                         "this host has no emulator for %s", model->arch);
-        return FALSE;
+        return NULL;
     }
-    if (find_machine(arch, model->machine))
-        return TRUE;
+    machine = find_machine(arch, model->machine);
+    if (machine)
+        return machine;
     suggestions = suggest_machines(arch, model->machine);
     vr_findings_add(findings, VR_FINDING_ERROR, "machine-type-missing",
                     "Install a newer QEMU on this host, or give the domain a machine type that "
                     "both hosts have.",
                     "this host's QEMU does not have machine type '%s'; it has %s", model->machine,
                     suggestions);
-    return FALSE;
+    return NULL;
+}
+
+gboolean
+vr_host_caps_check_machine(const VrHostCaps *self, const VrDomainModel *model, VrFindings *findings)
+{
+    return supported_machine(self, model, findings) != NULL;
 }
 
 static void
-check_vcpus(const VrHostCaps *self, const VrDomainModel *model, VrFindings *findings)
+check_vcpus(const VrHostCaps *self, const Machine *machine, const VrDomainModel *model,
+            VrFindings *findings)
 {
-    const Arch *arch = find_arch(self, model->arch);
-    const Machine *machine = find_machine(arch, model->machine);
     guint max = machine->max_vcpus ? machine->max_vcpus : G_MAXUINT;
 
     if (self->max_vcpus)
@@ -486,14 +492,16 @@ void
 vr_host_caps_check(const VrHostCaps *self, const VrDomainModel *model, guint64 free_memory,
                    VrFindings *findings)
 {
-    if (!vr_host_caps_check_machine(self, model, findings))
+    const Machine *machine = supported_machine(self, model, findings);
+
+    if (!machine)
         return;
     if (!g_str_equal(vr_host_caps_virt_type(self, model), model->virt_type) &&
         g_str_equal(model->virt_type, "kvm"))
         vr_findings_add(findings, VR_FINDING_WARNING, "kvm-missing",
                         "Enable virtualization on this host.",
                         "this host has no KVM: the domain would be emulated, many times slower");
-    check_vcpus(self, model, findings);
+    check_vcpus(self, machine, model, findings);
     check_cpu(self, model, findings);
     check_devices(self, model, findings);
     if (free_memory && model->memory > free_memory)

@@ -5,24 +5,8 @@
 #include <string.h>
 
 #include "policies/error.h"
-#include "qmp/run.h"
-
-/* A member of @object that is an object itself, or NULL. */
-static JsonObject *
-object_in(JsonObject *object, const char *name)
-{
-    JsonNode *node = object ? json_object_get_member(object, name) : NULL;
-
-    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
-}
-
-static JsonArray *
-array_in(JsonObject *object, const char *name)
-{
-    JsonNode *node = object ? json_object_get_member(object, name) : NULL;
-
-    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
-}
+#include "storage/json_util.h"
+#include "storage/run_program.h"
 
 /* The parsed answer of qemu-img info; *@ret_bitmaps lives as long, NULL: none. */
 static JsonParser *
@@ -30,18 +14,12 @@ image_info(const char *image, gboolean shared, JsonArray **ret_bitmaps, GError *
 {
     g_autoptr(JsonParser) parser = json_parser_new();
     g_autofree char *out = NULL;
-    const char *argv[] = {"qemu-img",
-                          "info",
-                          "--output=json",
-                          "-f",
-                          "qcow2",
-                          shared ? "-U" : "--",
-                          shared ? "--" : image,
-                          shared ? image : NULL,
-                          NULL};
+    const char *alone[] = {"qemu-img", "info", "-f", "qcow2", "--output=json", "--", image, NULL};
+    const char *beside[] = {"qemu-img",      "info", "-f",  "qcow2", "-U",
+                            "--output=json", "--",   image, NULL};
     JsonNode *root;
 
-    if (!vr_run(argv, &out, error)) {
+    if (!vr_run_program(shared ? beside : alone, NULL, &out, error)) {
         g_prefix_error(error, "image '%s': ", image);
         return NULL;
     }
@@ -51,17 +29,10 @@ image_info(const char *image, gboolean shared, JsonArray **ret_bitmaps, GError *
                      "image '%s': qemu-img info gave no JSON", image);
         return NULL;
     }
-    *ret_bitmaps = array_in(
-        object_in(object_in(json_node_get_object(root), "format-specific"), "data"), "bitmaps");
+    *ret_bitmaps = vr_json_array_in(
+        vr_json_object_in(vr_json_object_in(json_node_get_object(root), "format-specific"), "data"),
+        "bitmaps");
     return g_steal_pointer(&parser);
-}
-
-static JsonObject *
-bitmap_at(JsonArray *bitmaps, guint i)
-{
-    JsonNode *node = json_array_get_element(bitmaps, i);
-
-    return JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 }
 
 static const char *
@@ -80,7 +51,7 @@ vr_image_bitmap_list(const char *image, gboolean shared, GError **error)
     if (!parser)
         return NULL;
     for (guint i = 0; bitmaps && i < json_array_get_length(bitmaps); i++) {
-        const char *name = name_of(bitmap_at(bitmaps, i));
+        const char *name = name_of(vr_json_object_at(bitmaps, i));
 
         if (name)
             g_ptr_array_add(names, g_strdup(name));
@@ -92,7 +63,7 @@ vr_image_bitmap_list(const char *image, gboolean shared, GError **error)
 static gboolean
 has_flag(JsonObject *bitmap, const char *flag)
 {
-    JsonArray *flags = array_in(bitmap, "flags");
+    JsonArray *flags = vr_json_array_in(bitmap, "flags");
 
     for (guint i = 0; flags && i < json_array_get_length(flags); i++) {
         if (g_strcmp0(json_array_get_string_element(flags, i), flag) == 0)
@@ -111,7 +82,7 @@ vr_image_bitmap_check(const char *image, const char *name, GError **error)
     if (!parser)
         return FALSE;
     for (guint i = 0; bitmaps && i < json_array_get_length(bitmaps); i++) {
-        JsonObject *bitmap = bitmap_at(bitmaps, i);
+        JsonObject *bitmap = vr_json_object_at(bitmaps, i);
 
         if (g_strcmp0(name_of(bitmap), name) != 0)
             continue;
@@ -132,7 +103,7 @@ vr_image_bitmap_add(const char *image, const char *name, GError **error)
                           "65536",    "--enable", "--",    image, name,    NULL};
     g_autoptr(GError) local = NULL;
 
-    if (vr_run(argv, NULL, &local))
+    if (vr_run_program(argv, NULL, NULL, &local))
         return TRUE;
     if (strstr(local->message, "qcow2 v2"))
         vr_set_error(
@@ -154,7 +125,7 @@ vr_image_bitmap_remove(const char *image, const char *name, GError **error)
         return FALSE;
     if (!g_strv_contains((const char *const *) names, name))
         return TRUE;
-    if (vr_run(argv, NULL, error))
+    if (vr_run_program(argv, NULL, NULL, error))
         return TRUE;
     g_prefix_error(error, "image '%s': ", image);
     return FALSE;

@@ -6,7 +6,6 @@
  */
 #include "qmp/nbd_source.h"
 
-#include <errno.h>
 #include <libnbd.h>
 #include <string.h>
 

@@ -16,7 +16,6 @@
 #include "qmp/point_impl.h"
 #include "qmp/point_journal.h"
 #include "qmp/scratch.h"
-#include "qmp/virerr.h"
 
 #define READERS_WAIT_MS 60000
 #define RESERVE_DEFAULT (G_GUINT64_CONSTANT(256) << 20)

@@ -109,9 +109,6 @@ guint vr_point_n_disks(const VrPoint *self);
 /** Valid from connect to free; in the order wanted. */
 const VrPointDisk *vr_point_disk(const VrPoint *self, guint i);
 
-/** Most bytes the scratch files took so far; 0 offline. Any thread. */
-guint64 vr_point_scratch_bytes(VrPoint *self);
-
 /** Waits for the readers to be closed (60 s at most), syncs scratch. An error here means that what
  * was read cannot be trusted. Errors: that of vr_point_failure() first; INTERNAL, NO_SPACE. */
 gboolean vr_point_release(VrPoint *self, GError **error);

@@ -29,10 +29,9 @@ typedef struct {
     VrScratch *scratch; /* owned */
     GThread *guard;     /* owned, NULL when not running */
     GMutex ending;      /* held while the job is being ended */
-    GMutex lock;        /* guards stop and peak */
+    GMutex lock;        /* guards stop */
     GCond cond;
     gboolean stop;
-    guint64 peak;
     gboolean guard_ended; /* guarded by ending */
 } Backup;
 
@@ -217,14 +216,6 @@ checkpoint_xml(VrPoint *self)
 }
 
 static void
-note_peak(Backup *backup, guint64 used)
-{
-    g_mutex_lock(&backup->lock);
-    backup->peak = MAX(backup->peak, used);
-    g_mutex_unlock(&backup->lock);
-}
-
-static void
 fail_scratch(VrPoint *self, const char *why, guint64 used)
 {
     GError *failure = NULL;
@@ -313,7 +304,6 @@ guard_main(gpointer data)
 
         if (!vr_scratch_sample(backup->scratch, &used, &free_bytes, NULL))
             continue;
-        note_peak(backup, used);
         full = (self->scratch_limit > 0 && used > self->scratch_limit) ||
                free_bytes < self->scratch_reserve;
         if (full && full_since == 0) {
@@ -427,20 +417,6 @@ backup_cleanup(VrPoint *self)
 static void
 backup_give_way(VrPoint *self)
 {
-}
-
-guint64
-vr_point_scratch_bytes(VrPoint *self)
-{
-    Backup *backup = self->impl;
-    guint64 peak;
-
-    if (self->kind != VR_POINT_BACKUP)
-        return 0;
-    g_mutex_lock(&backup->lock);
-    peak = backup->peak;
-    g_mutex_unlock(&backup->lock);
-    return peak;
 }
 
 const VrPointOps vr_point_backup_ops = {

@@ -14,6 +14,7 @@
 #include "qmp/freeze.h"
 #include "qmp/point_backup.h"
 #include "qmp/scratch.h"
+#include "storage/json_util.h"
 
 #define KIND_BACKUP "backup"
 #define KIND_OFFLINE "offline"
@@ -72,7 +73,7 @@ strings_in(JsonObject *object, const char *name)
 {
     GPtrArray *strings = g_ptr_array_new();
     JsonNode *node = json_object_get_member(object, name);
-    JsonArray *array = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    JsonArray *array = vr_json_as_array(node);
 
     for (guint i = 0; array && i < json_array_get_length(array); i++) {
         const char *text = json_array_get_string_element(array, i);
@@ -151,7 +152,7 @@ vr_point_recover(VrConn *conn, const char *journal, gboolean keep_checkpoint, GE
 
     if (json_parser_load_from_data(parser, journal, -1, NULL))
         root = json_parser_get_root(parser);
-    object = root && JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) : NULL;
+    object = vr_json_as_object(root);
     uuid = object ? string_in(object, "uuid") : NULL;
     if (!vr_uuid_valid(uuid)) {
         vr_set_error(error, VR_ERROR_CORRUPT, "journal-corrupt", NULL,

@@ -6,17 +6,15 @@
 #include <errno.h>
 #include <libvirt/libvirt.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
-#include "qmp/domain_ops.h"
 #include "qmp/image_bitmap.h"
 #include "qmp/point_impl.h"
-#include "qmp/run.h"
+#include "storage/run_program.h"
 
 #define START_US (10 * G_USEC_PER_SEC)
 #define POLL_US (G_USEC_PER_SEC / 100)
@@ -141,7 +139,7 @@ start_server(Offline *offline, const VrPointDiskState *disk, GError **error)
 
     g_mutex_lock(&offline->lock);
     if (!offline->gave_way)
-        ok = vr_run_start(disk->base ? with_bitmap : plain, &server.pid, &server.err, error);
+        ok = vr_start_program(disk->base ? with_bitmap : plain, &server.pid, &server.err, error);
     else
         vr_set_error(error, VR_ERROR_CONFLICT, "domain-starting", NULL,
                      "the domain is being started");
@@ -155,7 +153,6 @@ static gboolean
 set_server_died(Offline *offline, guint i, GError **error)
 {
     char words[1024] = "";
-    g_autofree char *line = NULL;
     Server *server;
     ssize_t got;
 
@@ -165,10 +162,7 @@ set_server_died(Offline *offline, guint i, GError **error)
     got = read(server->err, words, sizeof(words) - 1);
     g_mutex_unlock(&offline->lock);
     words[MAX(got, 0)] = '\0';
-    line = vr_run_last_line(words);
-    vr_set_error(error, strstr(line, "lock") ? VR_ERROR_CONFLICT : VR_ERROR_INTERNAL,
-                 strstr(line, "lock") ? "image-in-use" : "program-failed", NULL, "qemu-nbd: %s",
-                 *line ? line : "ended without a word");
+    vr_set_program_error(error, "qemu-nbd", "ended before it served the image", words);
     return FALSE;
 }
 

@@ -3,14 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "policies/ids.h"
-#include "qmp/run.h"
+#include "storage/run_program.h"
 
 #define SUFFIX ".scratch.qcow2"
 #define SHORT_LEN 8
@@ -88,7 +86,7 @@ vr_scratch_add(VrScratch *self, const char *path, const char *image, const char 
     g_mutex_lock(&self->lock);
     g_array_append_val(self->files, file);
     g_mutex_unlock(&self->lock);
-    if (!vr_run(argv, NULL, error)) {
+    if (!vr_run_program(argv, NULL, NULL, error)) {
         g_prefix_error(error, "scratch file '%s': ", path);
         return FALSE;
     }

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "policies/error.h"
 #include "policies/ids.h"
 #include "storage/cycle_field.h"
 #include "storage/json_util.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "storage/error_json.h"
 
+#include "storage/json_util.h"
+
 #define TEXT_MAX 4096
 
 JsonObject *
@@ -48,10 +50,9 @@ vr_error_from_json_object(JsonObject *object)
 char *
 vr_error_to_json_text(const GError *error)
 {
-    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+    g_autoptr(JsonObject) object = vr_error_to_json_object(error);
 
-    json_node_take_object(node, vr_error_to_json_object(error));
-    return json_to_string(node, FALSE);
+    return vr_json_object_to_text(object);
 }
 
 GError *

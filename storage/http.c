@@ -317,7 +317,7 @@ set_curl_error(VrHttp *self, const Transfer *transfer, CURLcode code, GError **e
                      "cannot reach %s: %s", self->peer, errnum ? g_strerror((int) errnum) : why);
     else if (code == CURLE_OPERATION_TIMEDOUT && transfer->call->timeout_s > 0 &&
              total_us >= (curl_off_t) transfer->call->timeout_s * 990000)
-        vr_set_error(error, VR_ERROR_TIMEOUT, "peer-timeout",
+        vr_set_error(error, VR_ERROR_TRANSIENT, "peer-timeout",
                      "Look at the load and the log of that host.", "%s did not answer within %u s",
                      self->peer, transfer->call->timeout_s);
     else if (code == CURLE_SSL_CERTPROBLEM)

@@ -284,10 +284,50 @@ vr_json_to_text(JsonNode *node)
     return json_to_string(node, FALSE);
 }
 
+char *
+vr_json_object_to_text(JsonObject *object)
+{
+    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_set_object(node, object);
+    return vr_json_to_text(node);
+}
+
 static void
 bad_message(GError **error, const char *key, const char *why)
 {
     vr_set_error(error, VR_ERROR_INVALID, "bad-message", NULL, "'%s' in the message %s", key, why);
+}
+
+JsonObject *
+vr_json_as_object(JsonNode *node)
+{
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+JsonArray *
+vr_json_as_array(JsonNode *node)
+{
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+}
+
+JsonObject *
+vr_json_object_in(JsonObject *object, const char *key)
+{
+    return vr_json_as_object(object ? json_object_get_member(object, key) : NULL);
+}
+
+JsonArray *
+vr_json_array_in(JsonObject *object, const char *key)
+{
+    return vr_json_as_array(object ? json_object_get_member(object, key) : NULL);
+}
+
+JsonObject *
+vr_json_object_at(JsonArray *array, guint i)
+{
+    return vr_json_as_object(array && i < json_array_get_length(array) ? json_array_get_element(array, i)
+                                                                       : NULL);
 }
 
 JsonObject *

@@ -19,6 +19,14 @@ G_BEGIN_DECLS
 JsonNode *vr_json_parse(const char *data, gsize len, gsize max_bytes, GError **error);
 /** Without white space. (transfer full) */
 char *vr_json_to_text(JsonNode *node);
+char *vr_json_object_to_text(JsonObject *object);
+
+/* NULL where it is not what was asked for, or the container is NULL. Borrowed. */
+JsonObject *vr_json_as_object(JsonNode *node);
+JsonArray *vr_json_as_array(JsonNode *node);
+JsonObject *vr_json_object_in(JsonObject *object, const char *key);
+JsonArray *vr_json_array_in(JsonObject *object, const char *key);
+JsonObject *vr_json_object_at(JsonArray *array, guint i);
 
 /** The object in @node, borrowed; @what names the message in the error. Errors: INVALID "bad-message". */
 JsonObject *vr_json_object(JsonNode *node, const char *what, GError **error);

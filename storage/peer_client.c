@@ -70,12 +70,6 @@ vr_peer_client_fingerprint(const VrPeerClient *self)
     return self->fingerprint;
 }
 
-const char *
-vr_peer_client_address(const VrPeerClient *self)
-{
-    return self->address;
-}
-
 /* The handle used last comes first: its connection is most likely still open. */
 static VrHttp *
 borrow(VrPeerClient *self, GError **error)

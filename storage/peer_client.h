@@ -26,7 +26,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrPeerClient, vr_peer_client_free)
 
 const char *vr_peer_client_name(const VrPeerClient *self);
 const char *vr_peer_client_fingerprint(const VrPeerClient *self);
-const char *vr_peer_client_address(const VrPeerClient *self);
 
 /**
  * vr_peer_join:

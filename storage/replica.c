@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "policies/error.h"
@@ -225,11 +224,9 @@ vr_replica_release(VrReplica *self, guint64 number, const char *reason, GError *
     return vr_state_hold_remove(self->state, self->uuid, number, reason, error);
 }
 
-void
-vr_replica_disk_free(VrReplicaDisk *self)
+static void
+replica_disk_free(VrReplicaDisk *self)
 {
-    if (!self)
-        return;
     g_free(self->name);
     g_free(self->path);
     g_free(self);
@@ -287,7 +284,7 @@ disks_locked(VrReplica *self, guint64 number, GError **error)
     g_autoptr(GPtrArray) given =
         index >= 0 ? vr_replica_row_disks(rows->pdata[index], error) : NULL;
     g_autoptr(GPtrArray) disks =
-        g_ptr_array_new_with_free_func((GDestroyNotify) vr_replica_disk_free);
+        g_ptr_array_new_with_free_func((GDestroyNotify) replica_disk_free);
 
     if (!given)
         return NULL;
@@ -376,34 +373,6 @@ vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk, const
                      "recovery point %" G_GUINT64_FORMAT " of %s has no disk '%s'", number,
                      self->uuid, disk);
     return FALSE;
-}
-
-/* A file that several RPs link counts with its share in each. */
-static guint64
-tree_bytes(const char *path, guint depth)
-{
-    g_autoptr(GDir) dir = depth < TREE_DEPTH_MAX ? g_dir_open(path, 0, NULL) : NULL;
-    const char *name;
-    guint64 total = 0;
-    struct stat st;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *child = g_build_filename(path, name, NULL);
-
-        if (lstat(child, &st) < 0)
-            continue;
-        if (S_ISDIR(st.st_mode))
-            total += tree_bytes(child, depth + 1);
-        else
-            total += (guint64) st.st_blocks * 512 / MAX(st.st_nlink, 1);
-    }
-    return total;
-}
-
-guint64
-vr_replica_bytes(VrReplica *self)
-{
-    return tree_bytes(self->dir, 0);
 }
 
 /* The index goes first: without it, files without rows are only leftovers. */

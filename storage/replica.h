@@ -96,7 +96,6 @@ typedef struct {
     char *path;       /* owned; the RP's layer, qcow2, read-only */
     guint64 size_bytes;
 } VrReplicaDisk;
-void vr_replica_disk_free(VrReplicaDisk *self);
 /** Disks of an RP, headers of the whole chain checked. (element-type VrReplicaDisk) (transfer full) */
 GPtrArray *vr_replica_disks(VrReplica *self, guint64 number, GError **error);
 
@@ -108,9 +107,6 @@ char *vr_replica_attachment(VrReplica *self, guint64 number, const char *name);
 /** New qcow2 overlay at @path on the RP's layer (qemu-img create with explicit formats), so that it can boot and nothing writes the layer. */
 gboolean vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk, const char *path,
                                  GError **error);
-
-/** Bytes the replica occupies. */
-guint64 vr_replica_bytes(VrReplica *self);
 
 /** Deletes everything of the protection in the store and its rows of RPs. The handle stays valid, empty. */
 gboolean vr_replica_destroy(VrReplica *self, GError **error);

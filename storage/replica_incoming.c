@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "policies/ids.h"
 #include "storage/file_util.h"
 #include "storage/json_util.h"
 #include "storage/replica_private.h"

@@ -16,8 +16,8 @@ vr_job_state_name(VrJobState state)
     return job_state_names[state];
 }
 
-gboolean
-vr_job_state_from_name(const char *name, VrJobState *ret_state)
+static gboolean
+job_state_from_name(const char *name, VrJobState *ret_state)
 {
     for (guint i = 0; i < G_N_ELEMENTS(job_state_names); i++) {
         if (g_strcmp0(job_state_names[i], name) == 0) {
@@ -54,7 +54,7 @@ job_row(sqlite3_stmt *stmt, GError **error)
 {
     g_autoptr(VrJobRow) self = g_new0(VrJobRow, 1);
 
-    if (!vr_job_state_from_name((const char *) sqlite3_column_text(stmt, 4), &self->state)) {
+    if (!job_state_from_name((const char *) sqlite3_column_text(stmt, 4), &self->state)) {
         vr_set_error_column(error, stmt, 4);
         return NULL;
     }

@@ -16,7 +16,6 @@ typedef enum {
     VR_JOB_CANCELLED,
 } VrJobState;
 const char *vr_job_state_name(VrJobState state);
-gboolean vr_job_state_from_name(const char *name, VrJobState *ret_state);
 
 typedef struct {
     gint64 id;        /* 0: not inserted yet */

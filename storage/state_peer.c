@@ -191,8 +191,8 @@ vr_state_invite_use(VrState *self, const char *secret_sha256, gint64 now_us, cha
     return TRUE;
 }
 
-void
-vr_netmap_row_free(VrNetmapRow *self)
+static void
+netmap_row_free(VrNetmapRow *self)
 {
     if (!self)
         return;
@@ -251,7 +251,7 @@ vr_state_netmap_delete(VrState *self, const char *peer, const char *source, GErr
 GPtrArray *
 vr_state_netmap_list(VrState *self, const char *peer_or_null, GError **error)
 {
-    return vr_state_rows(self, netmap_row, (GDestroyNotify) vr_netmap_row_free, error,
+    return vr_state_rows(self, netmap_row, (GDestroyNotify) netmap_row_free, error,
                          "SELECT * FROM netmap WHERE ?1 IS NULL OR peer = ?1 ORDER BY peer, source",
                          "s", peer_or_null);
 }

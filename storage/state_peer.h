@@ -34,7 +34,6 @@ typedef struct {
     char *target; /* network on the target host */
     char *test;   /* nullable */
 } VrNetmapRow;
-void vr_netmap_row_free(VrNetmapRow *self);
 gboolean vr_state_netmap_put(VrState *self, const VrNetmapRow *row, GError **error);
 gboolean vr_state_netmap_delete(VrState *self, const char *peer, const char *source, GError **error); /* NOT_FOUND */
 GPtrArray *vr_state_netmap_list(VrState *self, const char *peer_or_null, GError **error);

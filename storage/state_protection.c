@@ -44,7 +44,6 @@ vr_protection_free(VrProtection *self)
     g_free(self->base_root);
     g_free(self->checkpoint);
     g_free(self->disks);
-    g_free(self->boot_id);
     g_free(self->last_error);
     g_free(self);
 }
@@ -52,7 +51,7 @@ vr_protection_free(VrProtection *self)
 #define PROTECTION_COLUMNS                                                                         \
     "uuid, name, role, peer, store, policy, policy_text, state, generation, exclude, created_us,"  \
     "base_number, base_cycle, base_root, base_time_us, base_consistency, checkpoint, disks,"       \
-    "manifest_pending, manifest_unsure, boot_id, missed, last_error, last_error_us, autostart"
+    "manifest_unsure, last_error, last_error_us, autostart"
 
 static gpointer
 protection_row(sqlite3_stmt *stmt, GError **error)
@@ -87,13 +86,10 @@ protection_row(sqlite3_stmt *stmt, GError **error)
     self->base_time_us = sqlite3_column_int64(stmt, 14);
     self->checkpoint = vr_column_text(stmt, 16);
     self->disks = vr_column_text(stmt, 17);
-    self->manifest_pending = sqlite3_column_int(stmt, 18) != 0;
-    self->manifest_unsure = sqlite3_column_int(stmt, 19) != 0;
-    self->boot_id = vr_column_text(stmt, 20);
-    self->missed = (guint) sqlite3_column_int64(stmt, 21);
-    self->last_error = vr_column_text(stmt, 22);
-    self->last_error_us = sqlite3_column_int64(stmt, 23);
-    self->autostart = sqlite3_column_int(stmt, 24) != 0;
+    self->manifest_unsure = sqlite3_column_int(stmt, 18) != 0;
+    self->last_error = vr_column_text(stmt, 19);
+    self->last_error_us = sqlite3_column_int64(stmt, 20);
+    self->autostart = sqlite3_column_int(stmt, 21) != 0;
     return g_steal_pointer(&self);
 }
 
@@ -130,21 +126,19 @@ vr_state_protection_put(VrState *self, const VrProtection *row, GError **error)
             self, NULL, &local,
             "INSERT INTO protection (" PROTECTION_COLUMNS
             ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-            "  ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
+            "  ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
             " ON CONFLICT (uuid) DO UPDATE SET name = ?2, role = ?3, peer = ?4, store = ?5, policy "
             "= ?6,"
             "  policy_text = ?7, state = ?8, generation = ?9, exclude = ?10, created_us = ?11,"
             "  base_number = ?12, base_cycle = ?13, base_root = ?14, base_time_us = ?15,"
-            "  base_consistency = ?16, checkpoint = ?17, disks = ?18, manifest_pending = ?19,"
-            "  manifest_unsure = ?20, boot_id = ?21, missed = ?22, last_error = ?23,"
-            "  last_error_us = ?24, autostart = ?25",
-            "ssssssssssiississsiisisii", row->uuid, row->name, vr_role_name(row->role), row->peer,
+            "  base_consistency = ?16, checkpoint = ?17, disks = ?18, manifest_unsure = ?19,"
+            "  last_error = ?20, last_error_us = ?21, autostart = ?22",
+            "ssssssssssiississsisii", row->uuid, row->name, vr_role_name(row->role), row->peer,
             row->store, row->policy, row->policy_text, vr_protection_state_name(row->state),
             row->generation, row->exclude, row->created_us, (gint64) row->base_number,
             row->base_cycle, row->base_root, row->base_time_us,
             vr_consistency_name(row->base_consistency), row->checkpoint, row->disks,
-            (gint64) row->manifest_pending, (gint64) row->manifest_unsure, row->boot_id,
-            (gint64) row->missed, row->last_error, row->last_error_us, (gint64) row->autostart))
+            (gint64) row->manifest_unsure, row->last_error, row->last_error_us, (gint64) row->autostart))
         return TRUE;
     if (g_error_matches(local, VR_ERROR, VR_ERROR_CONFLICT) &&
         g_str_equal(vr_error_slug(local), "state-constraint"))

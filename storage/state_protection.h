@@ -21,7 +21,7 @@ typedef struct {
     char *policy;       /* policy name (source decides; the target keeps the effective text) */
     char *policy_text;  /* effective policy as INI, so that the target needs no file of that name */
     VrProtectionState state;
-    char *generation;   /* vr_generation_to_string() */
+    char *generation;   /* vr_generation_to_line() */
     char *exclude;      /* comma-separated disk names, or "" */
     gint64 created_us;  /* wall */
 
@@ -33,13 +33,10 @@ typedef struct {
     VrConsistency base_consistency;
     char *checkpoint;    /* source: libvirt checkpoint of the base, nullable */
     char *disks;         /* source: identity of the disks at the base: JSON text, nullable */
-    gboolean manifest_pending; /* base recorded, vr_manifest_apply() not yet confirmed */
-    gboolean manifest_unsure;  /* host may have lost power inside a cycle: fetch the manifest from the target */
-    char *boot_id;       /* kernel boot id when the running cycle began, nullable */
+    gboolean manifest_unsure;  /* ours was proven wrong: fetch the digests from the target */
 
-    guint missed;        /* consecutive failed cycles */
     char *last_error;    /* JSON text of the last failed cycle's error, nullable */
-    gint64 last_error_us;
+    gint64 last_error_us; /* wall */
     gboolean autostart;  /* of the source domain when protected, moved by failover */
 } VrProtection;
 

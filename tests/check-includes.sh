@@ -19,7 +19,7 @@ against() { # FOLDER FORBIDDEN...: no file of the folder includes one of the oth
 against policies storage qmp plugin
 against storage qmp plugin
 against qmp plugin
-if grep -n '#include "\(storage\|qmp\)/' plugin/hook_*.[ch]; then
+if grep -n '#include "\(storage\|qmp\)/' plugin/hook/*.[ch]; then
     echo "error: the hook sees policies/ only" >&2
     bad=1
 fi
@@ -31,7 +31,7 @@ fi
 # Argument lists of one statement: from "qemu-img", to the next semicolon.
 for file in $(grep -rlE --include='*.c' '"(/usr/bin/)?qemu-(img|nbd)",' policies storage qmp plugin); do
     awk -v file="$file" '
-        /"(\/usr\/bin\/)?qemu-(img|nbd)",/ && !collecting { collecting = 1; text = ""; line = NR }
+        /(^ *|\{)"(\/usr\/bin\/)?qemu-(img|nbd)",/ && !collecting { collecting = 1; text = ""; line = NR }
         collecting { text = text $0 }
         collecting && /;/ {
             collecting = 0

@@ -18,7 +18,7 @@ static char *
 read_exclude(JsonObject *object, GError **error)
 {
     JsonNode *node = json_object_get_member(object, "exclude");
-    JsonArray *array = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    JsonArray *array = vr_json_as_array(node);
     g_autoptr(GString) text = g_string_new(NULL);
 
     for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
@@ -202,7 +202,7 @@ static JsonObject *
 flag_args(const VrHttpRequest *request, const char *flag)
 {
     JsonNode *body = vr_http_request_json(request);
-    JsonObject *object = body && JSON_NODE_HOLDS_OBJECT(body) ? json_node_get_object(body) : NULL;
+    JsonObject *object = vr_json_as_object(body);
     JsonObject *args = json_object_new();
 
     json_object_set_boolean_member(args, flag,

@@ -252,12 +252,11 @@ netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
     const char *target = source ? vr_json_string(body, "target", 255, error) : NULL;
     const char *test = NULL;
     g_autoptr(VrPeer) peer = NULL;
-    g_autoptr(VrNetworkMap) check = vr_network_map_new();
 
     if (target == NULL || !vr_json_string_opt(body, "test", 255, &test, error))
         return FALSE;
     peer = vr_state_peer_get(app->state, name, error);
-    if (peer == NULL || !vr_network_map_set(check, peer->name, source, target, test, error))
+    if (peer == NULL || !vr_network_map_check(source, target, test, error))
         return FALSE;
     return vr_state_netmap_put(app->state,
                                &(VrNetmapRow){peer->fingerprint, (char *) source, (char *) target, (char *) test},

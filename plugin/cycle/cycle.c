@@ -4,11 +4,12 @@
 #include <string.h>
 
 #include "plugin/cycle/attachments.h"
+#include "plugin/cycle/cycle_base.h"
+#include "plugin/cycle/cycle_message.h"
 #include "plugin/cycle/cycle_run.h"
 #include "plugin/cycle/protection_push.h"
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "policies/generation.h"
 #include "qmp/checkpoint.h"
 #include "storage/file_util.h"
 #include "storage/json_util.h"
@@ -92,118 +93,6 @@ run_clear(Run *run)
     g_clear_pointer(&run->root, g_free);
 }
 
-/* Digests that arrive page by page; the first error is kept. */
-typedef struct {
-    VrManifest *manifest; /* borrowed */
-    GError *error;        /* owned */
-} Taking;
-
-static void
-take_digest(guint64 chunk, const VrDigest *digest, gpointer data)
-{
-    Taking *taking = data;
-
-    if (taking->error != NULL || chunk >= vr_manifest_chunks(taking->manifest))
-        return;
-    if (!vr_manifest_set(taking->manifest, chunk, digest, &taking->error))
-        g_debug("the digests from the target cannot be kept: %s", taking->error->message);
-}
-
-static gboolean
-taken(Taking *taking, gboolean ok, GError **error)
-{
-    if (taking->error == NULL)
-        return ok;
-    g_clear_error(error);
-    g_propagate_error(error, g_steal_pointer(&taking->error));
-    return FALSE;
-}
-
-static gboolean
-take_head_sums(Run *run, const char *disk, VrManifest *manifest, GError **error)
-{
-    Taking taking = {manifest, NULL};
-
-    return taken(&taking,
-                 vr_peer_client_sums(run->peer, run->row->uuid, disk, G_MAXINT64, take_digest, &taking,
-                                     run->cancel, error),
-                 error);
-}
-
-static gboolean
-take_held(Run *run, const char *disk, VrManifest *manifest, GError **error)
-{
-    Taking taking = {manifest, NULL};
-
-    return taken(&taking,
-                 vr_peer_client_held(run->peer, run->row->uuid, run->cycle, disk, G_MAXINT64, take_digest,
-                                     &taking, run->cancel, error),
-                 error);
-}
-
-/* The replica's digests as the target knows them, instead of ours. */
-static gboolean
-refetch_manifests(Run *run, const VrRecoveryPoint *head, GError **error)
-{
-    g_message("domain '%s': reads the digests of RP %" G_GUINT64_FORMAT " from the target", run->row->name,
-              head->number);
-    for (guint i = 0; i < run->manifests->len; i++) {
-        VrManifest *manifest = g_ptr_array_index(run->manifests, i);
-        const VrPlanDisk *disk = g_ptr_array_index(run->plan->disks, i);
-
-        if (!vr_manifest_reset(manifest, error) ||
-            !take_head_sums(run, disk->name, manifest, error) ||
-            !vr_manifest_flush(manifest, error) || !vr_manifest_apply(manifest, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-/* Takes the target's newest RP as base although ours differs; everything is compared then. */
-static gboolean
-adopt_head(Run *run, const VrRecoveryPoint *head, GError **error)
-{
-    VrCycleJournal none = {.checkpoint = NULL, .disks = run->row->disks};
-    g_autofree char *disks = g_strdup(run->row->disks);
-
-    none.disks = disks;
-    if (!refetch_manifests(run, head, error) ||
-        !vr_cycle_record(run->app, run->row, &none, head, error))
-        return FALSE;
-    for (guint i = 0; i < run->plan->disks->len; i++)
-        ((VrPlanDisk *) g_ptr_array_index(run->plan->disks, i))->tracked = FALSE;
-    if (run->plan->kind == VR_CYCLE_DELTA)
-        run->plan->kind = VR_CYCLE_RESYNC;
-    return vr_checkpoint_sweep(run->app->conn, run->row->uuid, NULL, NULL, error);
-}
-
-/* S1, first half: is what the target holds what we think it holds? */
-static gboolean
-agree_on_base(Run *run, GError **error)
-{
-    g_autoptr(VrRecoveryPoint) head = NULL;
-    VrProtection *row = run->row;
-
-    if (!vr_peer_client_head(run->peer, row->uuid, &head, run->cancel, error))
-        return FALSE;
-    if (head == NULL && row->base_number == 0)
-        return TRUE;
-    if (head == NULL) {
-        vr_set_error(error, VR_ERROR_CORRUPT, "replica-missing",
-                     "Look at the store of the target; if it is gone, unprotect the domain and protect it again.",
-                     "domain '%s': peer '%s' has no recovery point, but RP %" G_GUINT64_FORMAT
-                     " was committed there", row->name, vr_peer_client_name(run->peer), row->base_number);
-        return FALSE;
-    }
-    if (head->number == row->base_number && g_strcmp0(head->cycle, row->base_cycle) == 0 &&
-        !row->manifest_unsure)
-        return TRUE;
-    if (head->number < row->base_number)
-        g_warning("domain '%s': the target's newest RP is %" G_GUINT64_FORMAT ", ours was %" G_GUINT64_FORMAT,
-                  row->name, head->number, row->base_number);
-    return adopt_head(run, head, error);
-}
-
 /* Disks the base does not have start from nothing, on both ends. */
 static gboolean
 prepare_manifests(Run *run, GError **error)
@@ -221,39 +110,21 @@ prepare_manifests(Run *run, GError **error)
     return TRUE;
 }
 
-static VrCycleBegin *
-begin_message(Run *run)
-{
-    VrCycleBegin *begin = g_new0(VrCycleBegin, 1);
-    g_autoptr(VrGeneration) generation = vr_generation_from_line(run->row->generation, NULL);
-
-    begin->cycle = g_strdup(run->cycle);
-    begin->kind = run->plan->kind;
-    begin->generation = g_strdup(vr_generation_id(generation));
-    begin->base_number = run->row->base_number;
-    begin->base_cycle = g_strdup(run->row->base_cycle);
-    begin->disks = vr_cycle_disks_new();
-    for (guint i = 0; i < run->plan->disks->len; i++) {
-        const VrPlanDisk *disk = g_ptr_array_index(run->plan->disks, i);
-
-        vr_cycle_disks_add(begin->disks, disk->name, disk->size_bytes);
-    }
-    return begin;
-}
-
 /* S1, second half: BEGIN, and what an earlier attempt left there counts as sent. */
 static gboolean
 begin_at_target(Run *run, GError **error)
 {
-    g_autoptr(VrCycleBegin) begin = begin_message(run);
+    g_autoptr(VrCycleBegin) begin = vr_cycle_begin_message(run->cycle, run->plan, run->row, error);
     guint64 held = 0;
 
-    if (!vr_peer_client_begin(run->peer, run->row->uuid, begin, &held, run->cancel, error))
+    if (begin == NULL ||
+        !vr_peer_client_begin(run->peer, run->row->uuid, begin, &held, run->cancel, error))
         return FALSE;
     for (guint i = 0; held > 0 && i < run->manifests->len; i++) {
         const VrPlanDisk *disk = g_ptr_array_index(run->plan->disks, i);
 
-        if (!take_held(run, disk->name, g_ptr_array_index(run->manifests, i), error))
+        if (!vr_cycle_take_held(run->peer, run->row->uuid, run->cycle, disk->name,
+                                g_ptr_array_index(run->manifests, i), run->cancel, error))
             return FALSE;
     }
     return TRUE;
@@ -274,7 +145,9 @@ static gboolean
 step_plan(Run *run, GError **error)
 {
     run->plan = vr_cycle_plan_new(run->app, run->row, run->wanted->final, error);
-    if (run->plan == NULL || !follow_rename(run, error) || !prepare_manifests(run, error) || !agree_on_base(run, error) ||
+    if (run->plan == NULL || !follow_rename(run, error) || !prepare_manifests(run, error) ||
+        !vr_cycle_agree_on_base(run->app, run->peer, run->row, run->plan, run->manifests, run->cancel,
+                                error) ||
         !vr_protection_push(run->app, run->row, run->plan->xml, run->cancel, error))
         return FALSE;
     return begin_at_target(run, error) && vr_fault_point(VR_STEP_S1, error);
@@ -443,32 +316,12 @@ step_free_guest(Run *run, GError **error)
            vr_point_end(run->point, error) && vr_fault_point(VR_STEP_S9, error);
 }
 
-static char *
-root_of(Run *run, GPtrArray *attachments)
-{
-    g_autoptr(VrRootBuilder) builder = vr_root_builder_new();
-
-    for (guint i = 0; i < run->manifests->len; i++) {
-        const VrPlanDisk *disk = g_ptr_array_index(run->plan->disks, i);
-        guint8 root[VR_ROOT_LEN];
-
-        vr_manifest_root(g_ptr_array_index(run->manifests, i), root);
-        vr_root_builder_add_disk(builder, disk->name, disk->size_bytes, root);
-    }
-    for (guint i = 0; i < attachments->len; i++) {
-        const VrAttachment *attachment = g_ptr_array_index(attachments, i);
-
-        vr_root_builder_add_attachment(builder, attachment->name, attachment->size_bytes,
-                                       attachment->sha256);
-    }
-    return vr_root_builder_finish(builder);
-}
-
+/* Sends the attachments. */
 static VrCycleCommit *
 commit_message(Run *run, GError **error)
 {
     g_autoptr(VrDomainModel) model = vr_domain_model_parse(run->plan->xml, strlen(run->plan->xml), error);
-    g_autoptr(GPtrArray) attachments = NULL;
+    GPtrArray *attachments;
     VrCycleCommit *commit;
 
     if (model == NULL)
@@ -476,14 +329,9 @@ commit_message(Run *run, GError **error)
     attachments = vr_attachments_send(run->peer, run->row->uuid, run->cycle, model, run->cancel, error);
     if (attachments == NULL)
         return NULL;
-    commit = g_new0(VrCycleCommit, 1);
-    commit->cycle = g_strdup(run->cycle);
-    commit->time_us = run->point_us;
-    commit->consistency = vr_point_consistency(run->point);
-    run->root = root_of(run, attachments);
-    commit->root = g_strdup(run->root);
-    commit->domain_xml = g_strdup(run->plan->xml);
-    commit->attachments = g_steal_pointer(&attachments);
+    commit = vr_cycle_commit_message(run->cycle, run->plan, run->manifests, attachments, run->point_us,
+                                     vr_point_consistency(run->point));
+    run->root = g_strdup(commit->root);
     return commit;
 }
 
@@ -545,7 +393,7 @@ step_record(Run *run, const VrRecoveryPoint *rp, GError **error)
     if (!vr_fault_point(VR_STEP_S12, error))
         return FALSE;
     vr_point_cleanup(run->point);
-    return vr_cycle_close_journal(run->app, run->row->uuid, error) && vr_fault_point(VR_STEP_S13, error);
+    return vr_state_cycle_delete(run->app->state, run->row->uuid, error) && vr_fault_point(VR_STEP_S13, error);
 }
 
 /* The bitmaps cannot be used: forget the checkpoint, compare everything. Durable, so that it stays known. */

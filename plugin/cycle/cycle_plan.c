@@ -2,7 +2,6 @@
 #include "plugin/cycle/cycle_plan.h"
 
 #include "policies/error.h"
-#include "qmp/domain_ops.h"
 #include "storage/json_util.h"
 
 static void
@@ -57,10 +56,10 @@ point_kind(const VrDomInfo *info, gboolean final, VrPointKind *ret_kind, GError 
 static JsonObject *
 base_disk(JsonNode *base, const char *name)
 {
-    JsonArray *array = base && JSON_NODE_HOLDS_ARRAY(base) ? json_node_get_array(base) : NULL;
+    JsonArray *array = vr_json_as_array(base);
 
     for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
-        JsonObject *object = json_array_get_object_element(array, i);
+        JsonObject *object = vr_json_object_at(array, i);
 
         if (object != NULL &&
             g_strcmp0(json_object_get_string_member_with_default(object, "name", NULL), name) == 0)
@@ -119,22 +118,11 @@ cycle_kind(const VrCyclePlan *plan, const VrProtection *row, gboolean final)
     return VR_CYCLE_DELTA;
 }
 
-VrCyclePlan *
-vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **error)
+static gboolean
+add_disks(VrCyclePlan *plan, const VrProtection *row, const GPtrArray *disks, GError **error)
 {
-    g_autoptr(VrCyclePlan) plan = g_new0(VrCyclePlan, 1);
-    g_autoptr(VrDomInfo) info = vr_dom_info(app->conn, row->uuid, error);
-    g_autoptr(GPtrArray) disks = NULL;
     g_autoptr(JsonNode) base = row->disks ? json_from_string(row->disks, NULL) : NULL;
 
-    if (info == NULL || !point_kind(info, final, &plan->point, error))
-        return NULL;
-    plan->name = g_strdup(info->name);
-    plan->xml = vr_dom_xml_inactive(app->conn, row->uuid, error);
-    disks = plan->xml ? vr_dom_disks(app->conn, row->uuid, error) : NULL;
-    if (disks == NULL)
-        return NULL;
-    plan->disks = g_ptr_array_new_with_free_func(plan_disk_free);
     for (guint i = 0; i < disks->len; i++) {
         const VrDomDisk *disk = g_ptr_array_index(disks, i);
 
@@ -144,17 +132,42 @@ vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **
             vr_set_error(error, VR_ERROR_TRANSIENT, "disk-not-readable", "Check that the image is there.",
                          "domain '%s': size of disk '%s' (%s) cannot be read", row->name, disk->target,
                          disk->path);
-            return NULL;
+            return FALSE;
         }
         g_ptr_array_add(plan->disks, plan_disk(row, base, disk));
     }
-    if (plan->disks->len == 0) {
-        vr_set_error(error, VR_ERROR_REFUSED, "no-disks", "Give it a disk, or unprotect it.",
-                     "domain '%s' has no disk to replicate", row->name);
+    if (plan->disks->len > 0)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_REFUSED, "no-disks", "Give it a disk, or unprotect it.",
+                 "domain '%s' has no disk to replicate", row->name);
+    return FALSE;
+}
+
+VrCyclePlan *
+vr_cycle_plan_decide(const VrProtection *row, const VrDomInfo *info, const GPtrArray *disks,
+                     gboolean final, GError **error)
+{
+    g_autoptr(VrCyclePlan) plan = g_new0(VrCyclePlan, 1);
+
+    plan->disks = g_ptr_array_new_with_free_func(plan_disk_free);
+    plan->name = g_strdup(info->name);
+    if (!point_kind(info, final, &plan->point, error) || !add_disks(plan, row, disks, error))
         return NULL;
-    }
     plan->kind = cycle_kind(plan, row, final);
     return g_steal_pointer(&plan);
+}
+
+VrCyclePlan *
+vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **error)
+{
+    g_autoptr(VrDomInfo) info = vr_dom_info(app->conn, row->uuid, error);
+    g_autofree char *xml = info ? vr_dom_xml_inactive(app->conn, row->uuid, error) : NULL;
+    g_autoptr(GPtrArray) disks = xml ? vr_dom_disks(app->conn, row->uuid, error) : NULL;
+    VrCyclePlan *plan = disks ? vr_cycle_plan_decide(row, info, disks, final, error) : NULL;
+
+    if (plan != NULL)
+        plan->xml = g_steal_pointer(&xml);
+    return plan;
 }
 
 char *

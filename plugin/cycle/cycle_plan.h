@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
+#include "qmp/domain_ops.h"
 #include "qmp/point.h"
 
 G_BEGIN_DECLS
@@ -27,6 +28,15 @@ typedef struct {
 
 void vr_cycle_plan_free(VrCyclePlan *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrCyclePlan, vr_cycle_plan_free)
+
+/**
+ * vr_cycle_plan_decide:
+ * @info, @disks: (element-type VrDomDisk): the domain as it is now
+ *
+ * The decision alone, without I/O; the plan has no XML yet. Errors: as vr_cycle_plan_new(), but for NOT_FOUND.
+ */
+VrCyclePlan *vr_cycle_plan_decide(const VrProtection *row, const VrDomInfo *info, const GPtrArray *disks,
+                                  gboolean final, GError **error);
 
 /** Errors: NOT_FOUND (domain), REFUSED (no disk left, domain runs but @final), CONFLICT "domain-stopping", TRANSIENT. */
 VrCyclePlan *vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **error);

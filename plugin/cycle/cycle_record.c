@@ -2,7 +2,10 @@
 #include "plugin/cycle/cycle_run.h"
 
 #include "storage/file_util.h"
+#include "storage/json_util.h"
 #include "storage/manifest.h"
+
+#define DISK_NAME_MAX 64
 
 static VrManifest *
 open_one(const char *dir, const char *name, guint64 size_bytes, GError **error)
@@ -35,14 +38,17 @@ vr_cycle_manifests_open_base(VrApp *app, const VrProtection *row, GError **error
     g_autoptr(GPtrArray) manifests =
         g_ptr_array_new_with_free_func((GDestroyNotify) vr_manifest_close);
     g_autoptr(JsonNode) base = row->disks ? json_from_string(row->disks, NULL) : NULL;
-    JsonArray *array = base && JSON_NODE_HOLDS_ARRAY(base) ? json_node_get_array(base) : NULL;
+    JsonArray *array = vr_json_as_array(base);
 
     for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
-        JsonObject *object = json_array_get_object_element(array, i);
-        VrManifest *manifest =
-            open_one(dir, json_object_get_string_member(object, "name"),
-                     (guint64) json_object_get_int_member(object, "size"), error);
+        JsonObject *object = vr_json_object(json_array_get_element(array, i), "a disk of the base", error);
+        const char *name = object ? vr_json_string(object, "name", DISK_NAME_MAX, error) : NULL;
+        guint64 size_bytes;
+        VrManifest *manifest;
 
+        if (name == NULL || !vr_json_uint(object, "size", VR_MAX_DISK_BYTES, &size_bytes, error))
+            return NULL;
+        manifest = open_one(dir, name, size_bytes, error);
         if (manifest == NULL)
             return NULL;
         g_ptr_array_add(manifests, manifest);
@@ -88,9 +94,7 @@ vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
     row->base_consistency = rp->consistency;
     replace(&row->checkpoint, journal->checkpoint);
     replace(&row->disks, journal->disks);
-    row->manifest_pending = TRUE;
     row->manifest_unsure = FALSE;
-    row->missed = 0;
     g_clear_pointer(&row->last_error, g_free);
     return vr_state_protection_put(app->state, row, error);
 }
@@ -101,22 +105,4 @@ vr_cycle_finish(VrApp *app, VrProtection *row, GError **error)
     g_autoptr(GPtrArray) manifests = vr_cycle_manifests_open_base(app, row, error);
 
     return manifests != NULL && vr_cycle_manifests_apply(manifests, error);
-}
-
-gboolean
-vr_cycle_close_journal(VrApp *app, const char *uuid, GError **error)
-{
-    g_autoptr(VrProtection) row = NULL;
-
-    if (!vr_state_begin(app->state, error))
-        return FALSE;
-    row = vr_state_protection_get(app->state, uuid, error);
-    if (row != NULL) {
-        row->manifest_pending = FALSE;
-        if (vr_state_protection_put(app->state, row, error) &&
-            vr_state_cycle_delete(app->state, uuid, error))
-            return vr_state_commit(app->state, error);
-    }
-    vr_state_rollback(app->state);
-    return FALSE;
 }

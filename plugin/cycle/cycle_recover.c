@@ -54,7 +54,7 @@ finish_committed(VrApp *app, VrProtection *row, GError **error)
 {
     return vr_cycle_finish(app, row, error) &&
            vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error) &&
-           vr_cycle_close_journal(app, row->uuid, error);
+           vr_state_cycle_delete(app->state, row->uuid, error);
 }
 
 static gboolean

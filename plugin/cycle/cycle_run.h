@@ -9,7 +9,7 @@ G_BEGIN_DECLS
 
 /** SECTION: what the files of the cycle engine share: the manifests of a protection, and recording a new base. */
 
-/** One VrManifest a disk, in the order of @names. (transfer full): free with vr_cycle_manifests_free(). */
+/** One VrManifest a disk, in the order of @disks. (element-type VrManifest) (transfer full) */
 GPtrArray *vr_cycle_manifests_open(VrApp *app, const char *uuid, GPtrArray *disks /* VrPlanDisk */,
                                    GError **error);
 
@@ -22,16 +22,13 @@ gboolean vr_cycle_manifests_discard(GPtrArray *manifests, GError **error);
 /**
  * vr_cycle_record:
  *
- * S11, first half: the new base in one transaction, manifest_pending set. @row is updated too. What the target
+ * S11, first half: the new base in one transaction; the journal row says that the overlays belong to it. @row is updated too. What the target
  * committed (@rp) decides, @journal says which checkpoint and disks belong to it.
  */
 gboolean vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
                          const VrRecoveryPoint *rp, GError **error);
 
-/** S11, second half, repeatable: overlays into the heads. The row keeps manifest_pending until the journal goes. */
+/** S11, second half, repeatable while the journal row is there: overlays into the heads. */
 gboolean vr_cycle_finish(VrApp *app, VrProtection *row, GError **error);
-
-/** S13: manifest_pending cleared and the journal row removed in one transaction. */
-gboolean vr_cycle_close_journal(VrApp *app, const char *uuid, GError **error);
 
 G_END_DECLS

@@ -12,7 +12,6 @@ record_failure(VrApp *app, const char *uuid, const GError *failure)
 
     if (row == NULL)
         return;
-    row->missed++;
     g_free(row->last_error);
     row->last_error = vr_error_to_json_text(failure);
     row->last_error_us = g_get_real_time();

@@ -202,18 +202,6 @@ vr_http_request_close_body(VrHttpRequest *self, GError **error)
 }
 
 const char *
-vr_http_request_method(const VrHttpRequest *self)
-{
-    return self->method;
-}
-
-const char *
-vr_http_request_path(const VrHttpRequest *self)
-{
-    return self->path;
-}
-
-const char *
 vr_http_request_param(const VrHttpRequest *self, const char *name)
 {
     const char *p = self->route->pattern;
@@ -298,12 +286,6 @@ uid_t
 vr_http_request_uid(const VrHttpRequest *self)
 {
     return self->connection->uid;
-}
-
-pid_t
-vr_http_request_pid(const VrHttpRequest *self)
-{
-    return self->connection->pid;
 }
 
 GCancellable *

@@ -41,7 +41,6 @@ struct _VrHttpServer {
     GArray *tables;             /* owned; VrHttpRouteTable */
     VrHttpAuthorise authorise;
     gpointer authorise_data;
-    guint max_connections;
     char *spool_dir;      /* owned */
     GCancellable *cancel; /* owned */
 };
@@ -53,7 +52,6 @@ new_server(int fd)
 
     self->fd = fd;
     self->tables = g_array_new(FALSE, FALSE, sizeof(VrHttpRouteTable));
-    self->max_connections = MAX_CONNECTIONS;
     self->spool_dir = g_strdup(g_get_tmp_dir());
     self->cancel = g_cancellable_new();
     return self;
@@ -122,12 +120,6 @@ vr_http_server_set_authorise(VrHttpServer *self, VrHttpAuthorise authorise, gpoi
 }
 
 void
-vr_http_server_set_max_connections(VrHttpServer *self, guint total)
-{
-    self->max_connections = total;
-}
-
-void
 vr_http_server_set_spool_dir(VrHttpServer *self, const char *dir)
 {
     g_free(self->spool_dir);
@@ -187,7 +179,6 @@ on_connection(void *data, struct MHD_Connection *mhd, void **context,
     }
     connection = g_new0(VrHttpConnection, 1);
     connection->uid = (uid_t) -1;
-    connection->pid = -1;
     connection->buffer = g_byte_array_new();
     *context = connection;
     if (self->identity) {
@@ -199,10 +190,8 @@ on_connection(void *data, struct MHD_Connection *mhd, void **context,
         return;
     }
     info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-    if (info && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) == 0) {
+    if (info && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) == 0)
         connection->uid = credentials.uid;
-        connection->pid = credentials.pid;
-    }
 }
 
 /* The handshake is over: gnutls has seen the client prove the key of its certificate. */
@@ -385,7 +374,7 @@ vr_http_server_start(VrHttpServer *self, GError **error)
     self->fd = -1; /* libmicrohttpd's from here on, also if it fails */
     self->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, self, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, self->max_connections,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS,
         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         CONNECTION_MEMORY, MHD_OPTION_THREAD_STACK_SIZE, THREAD_STACK, MHD_OPTION_STRICT_FOR_CLIENT,
         1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, self, MHD_OPTION_NOTIFY_COMPLETED,
@@ -416,10 +405,4 @@ vr_http_reply_bytes(VrHttpReply *reply, guint status, const char *content_type, 
     reply->status = status;
     reply->content_type = content_type;
     reply->body = bytes;
-}
-
-void
-vr_http_reply_empty(VrHttpReply *reply, guint status)
-{
-    vr_http_reply_bytes(reply, status, NULL, NULL);
 }

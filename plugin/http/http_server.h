@@ -70,8 +70,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrHttpServer, vr_http_server_free)
 /** @routes: (array length=n): static */
 void vr_http_server_add_routes(VrHttpServer *self, const VrHttpRoute *routes, guint n, gpointer data);
 void vr_http_server_set_authorise(VrHttpServer *self, VrHttpAuthorise authorise, gpointer data);
-/** Default 64 in all, at most 16 from one address. */
-void vr_http_server_set_max_connections(VrHttpServer *self, guint total);
 /** Directory for VR_HTTP_BODY_FILE; default g_get_tmp_dir(). */
 void vr_http_server_set_spool_dir(VrHttpServer *self, const char *dir);
 
@@ -80,9 +78,6 @@ gboolean vr_http_server_start(VrHttpServer *self, GError **error);
 guint16 vr_http_server_port(const VrHttpServer *self);
 
 /* The request. Everything is borrowed and lives as long as the handler runs. */
-const char *vr_http_request_method(const VrHttpRequest *request);
-/** Path as sent, for messages. */
-const char *vr_http_request_path(const VrHttpRequest *request);
 /** Value of "{name}" in the pattern, decoded once, valid UTF-8 without control characters; never NULL for a name
  *  that the pattern has. */
 const char *vr_http_request_param(const VrHttpRequest *request, const char *name);
@@ -107,9 +102,8 @@ int vr_http_request_fd(const VrHttpRequest *request);
 const char *vr_http_request_peer(const VrHttpRequest *request);
 /** TLS: numeric address of the client, IPv6 without brackets, else NULL. */
 const char *vr_http_request_remote(const VrHttpRequest *request);
-/** UNIX socket: credentials of the client, else (uid_t) -1. */
+/** UNIX socket: user of the client, else (uid_t) -1. */
 uid_t vr_http_request_uid(const VrHttpRequest *request);
-pid_t vr_http_request_pid(const VrHttpRequest *request);
 /** Cancelled when the server stops. */
 GCancellable *vr_http_request_cancel(const VrHttpRequest *request);
 
@@ -118,6 +112,5 @@ GCancellable *vr_http_request_cancel(const VrHttpRequest *request);
 void vr_http_reply_json(VrHttpReply *reply, guint status, JsonNode *node);
 /** @bytes: (transfer full); @content_type: static */
 void vr_http_reply_bytes(VrHttpReply *reply, guint status, const char *content_type, GBytes *bytes);
-void vr_http_reply_empty(VrHttpReply *reply, guint status);
 
 G_END_DECLS

@@ -21,7 +21,6 @@ typedef struct {
     char *peer;   /* owned; NULL on the UNIX socket */
     char *remote; /* owned; NULL on the UNIX socket */
     uid_t uid;
-    pid_t pid;
     GByteArray *buffer; /* owned; body in memory, kept for the next request */
 } VrHttpConnection;
 

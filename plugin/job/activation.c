@@ -92,7 +92,7 @@ load(Activation *self, VrApp *app, const char *uuid, JsonNode *request, GError *
     self->autostart = json_object_get_boolean_member_with_default(object, "autostart", FALSE);
     networks = json_object_get_member(object, "networks");
     self->networks =
-        networks && JSON_NODE_HOLDS_ARRAY(networks) ? json_node_get_array(networks) : NULL;
+        vr_json_as_array(networks);
     self->generation = vr_generation_from_line(self->line, error);
     self->row = self->generation ? vr_state_protection_get(app->state, uuid, error) : NULL;
     if (self->row == NULL || !is_target(app, self->row, error))

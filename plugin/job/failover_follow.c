@@ -5,6 +5,7 @@
 
 #include "policies/error.h"
 #include "storage/error_json.h"
+#include "storage/json_util.h"
 
 #define ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 500)
 
@@ -49,12 +50,13 @@ start_at_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError 
 static const char *
 running_step(JsonObject *object)
 {
-    JsonArray *steps = json_object_has_member(object, "steps") ? json_object_get_array_member(object, "steps") : NULL;
+    JsonArray *steps = vr_json_array_in(object, "steps");
 
     for (guint i = 0; steps != NULL && i < json_array_get_length(steps); i++) {
-        JsonObject *step = json_array_get_object_element(steps, i);
+        JsonObject *step = vr_json_object_at(steps, i);
 
-        if (g_strcmp0(json_object_get_string_member_with_default(step, "state", NULL), "running") == 0)
+        if (step != NULL &&
+            g_strcmp0(json_object_get_string_member_with_default(step, "state", NULL), "running") == 0)
             return json_object_get_string_member_with_default(step, "name", NULL);
     }
     return NULL;
@@ -63,8 +65,7 @@ running_step(JsonObject *object)
 static void
 take_result(VrJob *job, JsonObject *object)
 {
-    JsonObject *result =
-        json_object_has_member(object, "result") ? json_object_get_object_member(object, "result") : NULL;
+    JsonObject *result = vr_json_object_in(object, "result");
     static const char *const roots[] = {"root_source", "root_target"};
 
     if (result == NULL)
@@ -81,7 +82,7 @@ static gboolean
 ended(VrJob *job, JsonObject *object, GError **error)
 {
     const char *state = json_object_get_string_member_with_default(object, "state", "");
-    JsonNode *cause = json_object_get_member(object, "error");
+    JsonObject *cause = vr_json_object_in(object, "error");
 
     if (strcmp(state, "completed") == 0) {
         take_result(job, object);
@@ -89,8 +90,8 @@ ended(VrJob *job, JsonObject *object, GError **error)
     }
     if (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0)
         return FALSE;
-    g_propagate_error(error, cause && JSON_NODE_HOLDS_OBJECT(cause)
-                                 ? vr_error_from_json_object(json_node_get_object(cause))
+    g_propagate_error(error, cause != NULL
+                                 ? vr_error_from_json_object(cause)
                                  : vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
                                                 "the job failed on the source without an error"));
     return TRUE;
@@ -104,7 +105,7 @@ follow(VrJob *job, VrPeerClient *peer, gint64 id, GError **error)
     for (;;) {
         g_autoptr(GError) local = NULL;
         g_autoptr(JsonNode) node = vr_peer_client_job(peer, id, vr_job_cancellable(job), &local);
-        JsonObject *object = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+        JsonObject *object = vr_json_as_object(node);
         const char *step = object ? running_step(object) : NULL;
 
         if (step != NULL && g_strcmp0(step, shown) != 0) {

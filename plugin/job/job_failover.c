@@ -11,6 +11,7 @@
 #include "qmp/domain_ops.h"
 #include "storage/error_json.h"
 #include "storage/file_util.h"
+#include "storage/json_util.h"
 
 /*
  * Planned failover on the source. What must outlive a crash is kept in the job's result before the step that needs it:
@@ -193,27 +194,28 @@ ask_to_refuse(Failover *self, gboolean *ret_refused, GError **error)
     JsonObject *object = json_object_new();
     g_autoptr(JsonNode) request = json_node_new(JSON_NODE_OBJECT);
     g_autoptr(JsonNode) answer = NULL;
+    JsonObject *said;
 
     json_object_set_string_member(object, "generation", vr_job_result_get(self->job, "generation"));
     json_node_take_object(request, object);
     answer = vr_peer_client_action(self->peer, self->row->uuid, "deactivate", request, NULL, error);
-    if (answer == NULL || !JSON_NODE_HOLDS_OBJECT(answer))
+    said = answer ? vr_json_object(answer, "the target's answer", error) : NULL;
+    if (said == NULL)
         return FALSE;
-    *ret_refused = json_object_get_boolean_member_with_default(json_node_get_object(answer), "refused", FALSE);
+    *ret_refused = json_object_get_boolean_member_with_default(said, "refused", FALSE);
     return TRUE;
 }
 
 static GError *
 activation_error(JsonNode *answer)
 {
-    JsonObject *object = JSON_NODE_HOLDS_OBJECT(answer) ? json_node_get_object(answer) : NULL;
+    JsonObject *object = vr_json_as_object(answer);
+    JsonObject *cause = vr_json_object_in(object, "error");
 
-    if (object == NULL)
-        return vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL, "the target's answer is no object");
-    if (json_object_get_boolean_member_with_default(object, "running", FALSE))
+    if (object != NULL && json_object_get_boolean_member_with_default(object, "running", FALSE))
         return NULL;
-    if (json_object_has_member(object, "error"))
-        return vr_error_from_json_object(json_object_get_object_member(object, "error"));
+    if (cause != NULL)
+        return vr_error_from_json_object(cause);
     return vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL, "the target does not say why the replica does not run");
 }
 
@@ -251,8 +253,11 @@ try_hand_over(Failover *self, JsonNode *request, GError **error)
     if (!ask_to_refuse(self, &refused, error) || !refused)
         return ASK_AGAIN;
     if (local == NULL)
-        (void) cancelled(self, &local);
-    g_propagate_error(error, g_steal_pointer(&local));
+        (void) cancelled(self, error);
+    else
+        vr_set_error(error, VR_ERROR_TRANSIENT, "not-taken-over", "Remove the cause there, then fail over again.",
+                     "domain '%s': host '%s' could not take it over: %s", self->row->name,
+                     vr_peer_client_name(self->peer), local->message);
     return NOT_HANDED_OVER;
 }
 
@@ -371,16 +376,17 @@ lead(Failover *self, GError **error)
 {
     gboolean resumed = self->row->state == VR_PROTECTION_FAILING_OVER ||
                        (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job));
-    gboolean ok;
+    gboolean ok = FALSE;
 
     self->policy = vr_policy_files_get(self->app->policies, self->row->policy, error);
-    if (self->policy == NULL || (!resumed && !step_check(self, error)))
+    if (self->policy == NULL)
         return FALSE;
     vr_scheduler_remove(self->app->scheduler, self->row->uuid);
-    if (!vr_job_take_guard(self->job, self->app, error))
-        return FALSE;
-    ok = run_source(self, error);
-    vr_guard_release(self->app->guards, self->row->uuid);
+    /* Before the check, which would take the end of a cycle's backup job for another program's. */
+    if (vr_job_take_guard(self->job, self->app, error)) {
+        ok = (resumed || step_check(self, error)) && run_source(self, error);
+        vr_guard_release(self->app->guards, self->row->uuid);
+    }
     if (self->row->state != VR_PROTECTION_FAILED_OVER && self->row->state != VR_PROTECTION_FAILING_OVER)
         (void) vr_replicate_schedule(self->app, self->row, NULL);
     return ok;

@@ -19,7 +19,15 @@ step_check(VrJob *job, VrApp *app, VrProtection *row, GError **error)
         return FALSE;
     }
     peer = vr_peer_pool_get(app->peers, row->peer, error);
-    if (peer == NULL || !vr_peer_client_hello(peer, NULL, vr_job_cancellable(job), error))
+    if (peer == NULL)
+        return FALSE;
+    if (row->state == VR_PROTECTION_FAILED_OVER) {
+        vr_set_error(error, VR_ERROR_REFUSED, "replica-in-use", "Keep the protection while the domain runs there.",
+                     "domain '%s' runs on host '%s' from its replica, and must stay fenced here", row->name,
+                     vr_peer_client_name(peer));
+        return FALSE;
+    }
+    if (!vr_peer_client_hello(peer, NULL, vr_job_cancellable(job), error))
         return FALSE;
     return row->state == VR_PROTECTION_DISABLING ||
            vr_app_set_state(app, row->uuid, VR_EVENT_UNPROTECT_STARTED, row, error);

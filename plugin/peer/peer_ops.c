@@ -47,7 +47,7 @@ read_put(JsonNode *request, Put *put, GError **error)
         (put->xml = vr_json_string(object, "xml", VR_DOMAIN_XML_MAX, error)) == NULL)
         return FALSE;
     networks = json_object_get_member(object, "networks");
-    put->networks = networks && JSON_NODE_HOLDS_ARRAY(networks) ? json_node_get_array(networks) : NULL;
+    put->networks = vr_json_as_array(networks);
     return TRUE;
 }
 

@@ -102,8 +102,8 @@ vr_peer_server_start(VrPeerServer *self, const char *listen, const char *spool_d
     return vr_http_server_start(self->http, error);
 }
 
-const char *
-vr_peer_route_uuid(const VrHttpRequest *request, GError **error)
+static const char *
+route_uuid(const VrHttpRequest *request, GError **error)
 {
     const char *uuid = vr_http_request_param(request, "uuid");
 
@@ -118,7 +118,7 @@ VrProtection *
 vr_peer_route_protection(VrPeerServer *self, const VrHttpRequest *request, gboolean target,
                          GError **error)
 {
-    const char *uuid = vr_peer_route_uuid(request, error);
+    const char *uuid = route_uuid(request, error);
     g_autoptr(VrProtection) row = uuid ? vr_state_protection_get(self->state, uuid, error) : NULL;
 
     if (!row)

@@ -33,9 +33,6 @@ void vr_peer_routes_join(VrHttpServer *http, VrPeerServer *self);
 void vr_peer_routes_protection(VrHttpServer *http, VrPeerServer *self);
 void vr_peer_routes_cycle(VrHttpServer *http, VrPeerServer *self);
 
-/** "{uuid}" of the path. Errors: INVALID "bad-uuid". */
-const char *vr_peer_route_uuid(const VrHttpRequest *request, GError **error);
-
 /**
  * The row of "{uuid}", which names the asking peer. @target: our role must be target.
  * Errors: INVALID, NOT_FOUND "no-such-protection", AUTH "not-your-protection", REFUSED

@@ -191,9 +191,9 @@ class Checker:
         if added is not None and len(new) not in (added if isinstance(added, (tuple, list, range)) else (added,)):
             raise Broken("I-4", f"new recovery points {new}, expected {added}")
 
-    def check_contents(self, points):
+    def check_contents(self, points, recent):
         newest = None
-        for point in points:
+        for point in points[-recent:] if recent else points:
             number = str(point["number"])
             known = self.memory["points"].setdefault(number, {"root": point["root"], "disks": {}})
             if known["root"] != point["root"]:
@@ -221,25 +221,25 @@ class Checker:
             raise Broken("I-2", f"root of recovery point {last['number']} is {last['root']} on the source, "
                                 f"{points[-1]['root']} on the target")
 
-    def check_images(self, points):
+    def check_images(self, points, recent):
         for disk in self.disks():
             layers = [self.layer(disk, p["number"]) for p in points]
             layers = [layer for layer in layers if self.target.exists(layer)]
-            for path in self.chain(layers[-1]) if layers else []:
+            for path in self.chain(layers[-1])[:recent] if layers else []:
                 status, out, err = self.target.run("qemu-img", "check", "-U", "-f", "qcow2", path, check=False)
                 if status != 0:
                     raise Broken("I-5", f"{path}: {(out + err).strip()[-300:]}")
 
-    def check_store(self, points):
+    def check_store(self, points, open_cycles=0):
         tree = self.target.tree(self.root())
         numbers = [p["number"] for p in points]
         inside = sorted(p for p in tree if p.startswith(self.root() + "/incoming/"))
-        if inside:
+        if len({p[len(self.root()):].split("/")[2] for p in inside}) > open_cycles:
             raise Broken("I-6", f"left in incoming: {inside[:3]}")
         needed = set()
         for disk in self.disks():
             own = [n for n in numbers if self.layer(disk, n) in tree]
-            for number in own:
+            for number in reversed(own):
                 if self.layer(disk, number) not in needed:
                     needed.update(self.chain(self.layer(disk, number)))
         if numbers and not needed:
@@ -248,6 +248,8 @@ class Checker:
             if not any(self.layer(disk, number) in tree for disk in self.disks()):
                 raise Broken("I-6", f"recovery point {number} has no layer")
         for path in sorted(tree):
+            if path in inside:
+                continue
             if path.endswith(".qcow2") and path not in needed:
                 raise Broken("I-6", f"{path} belongs to no recovery point")
             sums = re.fullmatch(r"(.*)/(\d+)\.sums", path)
@@ -302,7 +304,7 @@ class Checker:
             if re.search(rf"/qemu/(channel/target/)?domain-\d+-[^/]*/", path) and not allowed.search(path):
                 raise Broken("I-7", f"{host}: left behind: {path}")
             if kind == "s" and path.startswith(("/run/virt-replica", "/var/lib/virt-replica")) and \
-                    path != "/run/virt-replica/virt-replica.sock":
+                    name not in ("virt-replica.sock", "hook.sock"):
                 raise Broken("I-7", f"{host}: a socket is left: {path}")
             if kind == "f" and re.search(r"scratch|\.tmp$|\.part$|\.new$", name):
                 raise Broken("I-7", f"{host}: left behind: {path}")
@@ -344,12 +346,15 @@ class Checker:
 
     # all of them
 
-    def check(self, added=None, retention=False, copies=None, gap=1.0, settle=15.0, checkpoints=(1,)):
+    def check(self, added=None, retention=False, copies=None, gap=1.0, settle=15.0, checkpoints=(1,),
+              open_cycles=0, recent=None):
         """Raises Broken. The replica's and the source's background work gets `settle` seconds to finish.
 
         added: how many points must be new since the last check (a number or several), None: any.
         retention: points may disappear. copies: {number: {disk: raw file on the source}} for I-1.
         checkpoints: how many of ours the idle source may have.
+        recent: how many of the newest points are read in full, None: all.
+        open_cycles: after a cycle that failed, what it sent waits in incoming/ for the next one, which takes it over.
         """
         # What the work in the background (retention, the last steps of a cycle) may still change is asked again.
         deadline = time.monotonic() + settle
@@ -357,7 +362,7 @@ class Checker:
             try:
                 points = self.listing()
                 self.check_order(points, retention)
-                self.check_store(points)
+                self.check_store(points, open_cycles)
                 self.check_source(checkpoints)
                 break
             except (Broken, lab.CommandError):
@@ -365,10 +370,10 @@ class Checker:
                     raise
                 time.sleep(0.3)
         self.check_growth(points, added)
-        newest = self.check_contents(points)
+        newest = self.check_contents(points, recent)
         if points:
             self.check_digests(points, newest)
-        self.check_images(points)
+        self.check_images(points, recent)
         for number, files in (copies or {}).items():
             self.compare(number, files)
         self.check_guest(gap)

@@ -43,8 +43,8 @@ class VrError(CommandError):
         except (ValueError, KeyError, TypeError):
             error = {}
         self.code = error.get("code", "")
-        self.message = error.get("message", "")
-        self.action = error.get("action", "")
+        self.message = error.get("message") or ""
+        self.action = error.get("action") or ""
         self.text = " ".join([self.message, self.action, err])
 
 
@@ -433,10 +433,10 @@ class Guest:
         host = host or self.at
         if host.name not in self.serials:
             root = ET.fromstring(host.virsh("dumpxml", self.name, "--inactive"))
-            source = root.find("./devices/serial[@type='file']/source")
-            if source is None:
+            source, log = root.find("./devices/serial[@type='file']/source"), root.find("./devices/serial/log")
+            if source is None and log is None:
                 raise LabError(f"{self.name} on {host} has no serial log")
-            self.serials[host.name] = Serial(host, source.get("path"))
+            self.serials[host.name] = Serial(host, log.get("file") if source is None else source.get("path"))
         return self.serials[host.name]
 
     def moved_to(self, host):
@@ -515,8 +515,7 @@ def pair(first, second):
 def define_policy(host, name, **keys):
     """policy-define with the keys of design.md section 11 (interval='1s', keep_all='1h')."""
     path = f"/run/lab/{name}.conf"
-    host.write(path, "[policy]\nname=%s\n" % name +
-               "".join(f"{k.replace('_', '-')}={v}\n" for k, v in keys.items()))
+    host.write(path, "[policy]\n" + "".join(f"{k.replace('_', '-')}={v}\n" for k, v in keys.items()))
     host.vr("policy-define", path)
 
 

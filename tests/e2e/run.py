@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs the end-to-end tests: `tests/lab test [NAME...]`; NAME is a file (protect) or a part of a test's name.
+"""Runs the tests: `tests/lab test [NAME...]`; NAME is a file (protect), a part of a test's name, or unit.
 
 A test is a function test_*() in test_*.py; each leaves the hosts as it found them. Fast files come first.
 """
@@ -8,6 +8,8 @@ import glob
 import importlib
 import inspect
 import os
+import re
+import subprocess
 import sys
 import time
 import traceback
@@ -22,9 +24,26 @@ def subjects():
     return sorted(found, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
 
 
+def unit_tests():
+    """meson's counts of the unit tests of the build directory, and its words where one failed."""
+    done = subprocess.run(["meson", "test", "-C", os.environ["VR_BUILD"], "--no-rebuild", "--print-errorlogs"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    counts = {name: int(n) for name, n in re.findall(r"^(\w[\w ]*): +(\d+)$", done.stdout, re.M)}
+    passed = counts.get("Ok", 0)
+    failed = sum(counts.get(name, 0) for name in ("Fail", "Unexpected Pass", "Timeout"))
+    if done.returncode != 0:
+        failed = max(failed, 1)
+        print(done.stdout, file=sys.stderr)
+    print(f"{'not ok' if failed else 'ok'} unit tests: {passed} passed, {failed} failed", flush=True)
+    return passed, failed
+
+
 def main(wanted):
     passed = failed = 0
     matched = set()
+    if not wanted or "unit" in wanted:
+        passed, failed = unit_tests()
+        matched.add("unit")
     for subject in subjects():
         module = importlib.import_module("test_" + subject)
         for name, function in inspect.getmembers(module, inspect.isfunction):

@@ -984,6 +984,7 @@ test_timeout(void)
         g_auto(Run) json = run_line(daemon, "sync web1 --timeout 0 --json");
         g_autoptr(JsonNode) value = parse_json(json.out);
 
+        g_assert_nonnull(value);
         g_assert_cmpint(run.status, ==, 3);
         g_assert_cmpstr(run.err, ==,
                         "error: timed out waiting\n  job 17 goes on: virt-replica job-info 17\n");

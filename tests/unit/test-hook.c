@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -7,8 +6,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "policies/fence_record.h"
 #include "plugin/hook/hook_rule.h"
+#include "policies/fence_record.h"
 
 #define MINE "11111111-2222-3333-4444-555555555555"
 #define OTHER "99999999-2222-3333-4444-555555555555"

@@ -3,7 +3,6 @@
 #include <openssl/pem.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "plugin/identity.h"
 #include "policies/error.h"

@@ -72,10 +72,8 @@ test_every_key(void)
     g_autoptr(GError) error = NULL;
     g_autoptr(VrPolicy) policy = parse(text, &error);
     g_autoptr(VrPolicy) again = NULL;
-    g_autoptr(VrPolicy) copy = NULL;
     g_autofree char *dump = NULL;
     g_autofree char *dump_again = NULL;
-    g_autofree char *dump_copy = NULL;
 
     g_assert_no_error(error);
     g_assert_cmpint(policy->interval_us, ==, S);
@@ -90,9 +88,6 @@ test_every_key(void)
     g_assert_no_error(error);
     dump_again = vr_policy_to_text(again);
     g_assert_cmpstr(dump, ==, dump_again);
-    copy = vr_policy_copy(policy);
-    dump_copy = vr_policy_to_text(copy);
-    g_assert_cmpstr(dump, ==, dump_copy);
 }
 
 static void
@@ -273,12 +268,8 @@ test_window_walk(void)
         }
         for (int m = 0; m < 7 * 1440; m += 7) {
             g_autoptr(GDateTime) now = g_date_time_add_minutes(week, m);
-            int wait = 0;
 
             g_assert_cmpint(vr_window_contains(&window, now), ==, open[m]);
-            while (!open[(m + wait) % (7 * 1440)])
-                wait++;
-            g_assert_cmpint(vr_window_wait_us(&window, now), ==, wait * 60 * S);
         }
     }
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <fcntl.h>
 #include <sqlite3.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -231,10 +230,7 @@ sample_protection(void)
     row->base_consistency = VR_CONSISTENCY_APP;
     row->checkpoint = g_strdup("cp");
     row->disks = g_strdup("[]");
-    row->manifest_pending = TRUE;
     row->manifest_unsure = FALSE;
-    row->boot_id = g_strdup("boot");
-    row->missed = 14;
     row->last_error = g_strdup("{}");
     row->last_error_us = 15;
     row->autostart = TRUE;
@@ -275,17 +271,14 @@ test_protection(Fixture *f, gconstpointer data)
     g_assert_cmpint(back->base_consistency, ==, VR_CONSISTENCY_APP);
     g_assert_cmpstr(back->checkpoint, ==, "cp");
     g_assert_cmpstr(back->disks, ==, "[]");
-    g_assert_true(back->manifest_pending);
     g_assert_false(back->manifest_unsure);
-    g_assert_cmpstr(back->boot_id, ==, "boot");
-    g_assert_cmpuint(back->missed, ==, 14);
     g_assert_cmpstr(back->last_error, ==, "{}");
     g_assert_cmpint(back->last_error_us, ==, 15);
     g_assert_true(back->autostart);
 
     g_clear_pointer(&row->checkpoint, g_free);
     row->state = VR_PROTECTION_PROTECTED;
-    row->missed = 0;
+    row->last_error_us = 0;
     g_assert_true(vr_state_protection_put(f->state, row, &error));
     list = vr_state_protection_list(f->state, &error);
     g_assert_cmpuint(list->len, ==, 1);

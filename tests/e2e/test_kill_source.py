@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""kill -9 and an error at every step of the source, under a guest that writes."""
+from protected import Protected, Witness, restart
+
+# The cycle that a start begins with passes first; S7 is passed twice, after the first body and at the end.
+FIRST_SYNC = {"S7": 3}
+STEPS = [f"S{i}" for i in range(1, 14)]
+COMMITTED = ("S10", "S11", "S12", "S13")  # the target has the recovery point before the step is done
+RECENT = 6  # points that are read in full after each step; all of them at the end
+GAP = 1.5  # seconds without a heartbeat of the guest, on a machine that is busy
+FROZEN = ("S3", "S4", "S5")
+
+
+def second_pass(step):
+    return FIRST_SYNC.get(step, 2)
+
+
+def kill_at(p, witness, step, fault, options):
+    p.start_source(fault)
+    p.check.check(gap=GAP, recent=RECENT)
+    acked = p.serial.acked
+    sync = p.sync_begun(*options)
+    assert p.source.daemon("wait") == "137", f"{step}: the daemon did not die by the fault"
+    # Nobody helps the guest now; a freeze must end by itself.
+    p.serial.wait_ack(acked + 1, timeout=10)
+    p.serial.wait_ack(more=3, timeout=10)
+
+    before = p.last_number()
+    restart(p.source, VR_FAULT="S8:stop")
+    # The command waited for its job, which goes on.
+    out = sync.communicate(timeout=60)[0]
+    assert sync.returncode == 0, f"{step}: {out}"
+    p.settle()
+    p.scheduled()
+    new = [x for x in p.points() if x["number"] > before]
+    assert new, f"{step}: no recovery point after the restart"
+    points = p.check.check(copies=witness.of(new), gap=GAP, recent=RECENT)
+    witness.forget()
+    return points
+
+
+def test_kill_at_every_step():
+    with Protected("killed-source") as p:
+        p.guest.wait_agent()
+        with Witness(p.source, p.guest.name) as witness:
+            for step in STEPS:
+                options = ("--quiesce",) if step in FROZEN else ()
+                points = kill_at(p, witness, step, f"{step}:kill#{second_pass(step)}", options)
+                assert points[-1]["consistency"] == ("app" if options else "crash"), (step, points[-1])
+            kill_at(p, witness, "S7 at its end", "S7:kill#4", ())
+            p.check.check(gap=GAP)
+
+
+def test_error_at_every_step():
+    """One run: the sync that fails at step n passes all steps before it, so the next one fails at step n + 1."""
+    with Protected("failing-source") as p:
+        p.start_source(",".join(f"{step}:errno=EIO#{second_pass(step)}" for step in STEPS))
+        p.check.check(gap=GAP)
+        for step in STEPS:
+            _, text = p.sync_fails()
+            assert f"step {step} " in text, (step, text)
+            p.settle()
+            committed = step in COMMITTED
+            p.check.check(added=1 if committed else 0, open_cycles=0 if committed else 1, gap=GAP,
+                          recent=RECENT)
+            assert p.info()["state"] == "protected", (step, p.info())
+        p.sync()
+        p.scheduled()
+        p.check.check(added=1, gap=GAP)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""kill -9 at every step of the target: of a cycle, of a merge, in the middle of an initial replication."""
+import contextlib
+
+import lab
+from protected import Protected, Witness, fill, restart, sent_bytes, wall
+from lab import wait_for
+
+GAP = 1.5
+RECENT = 6
+MIB = 1 << 20
+KEEP = 4.0  # seconds of points that the merge tests keep
+
+
+def test_kill_at_every_step():
+    with Protected("killed-target") as p, Witness(p.source, p.guest.name) as witness:
+        restart(p.source, VR_FAULT="S8:stop")
+        p.sync()
+        p.check.check(gap=GAP)
+        for step in [f"T{i}" for i in range(1, 9)]:
+            before = p.last_number()
+            restart(p.target, VR_FAULT=f"{step}:kill")
+            if step == "T8":  # behind the answer, which may have been on its way
+                with contextlib.suppress(lab.VrError):
+                    p.sync()
+            else:
+                p.sync_fails()
+            assert p.target.daemon("wait") == "137", f"{step}: the daemon did not die by the fault"
+            p.target.daemon("start")
+            listed = p.numbers()
+            assert listed[-1] == before + (1 if step in ("T6", "T7", "T8") else 0), (step, before, listed)
+            job = p.sync()
+            p.settle()
+            p.scheduled()
+            points = p.points()
+            assert points[-1]["number"] >= job["result"]["number"]
+            p.check.check(copies=witness.of([x for x in points if x["number"] > before]), gap=GAP, recent=RECENT)
+            witness.forget()
+        p.check.check(gap=GAP)
+
+
+def retained(p):
+    """Whether what is listed is what the policy keeps."""
+    points = p.points()
+    return len(points) == 1 or wall(points[0]["time"]) >= wall(points[-1]["time"]) - KEEP
+
+
+def test_kill_at_every_step_of_a_merge():
+    policy = {"keep_all": f"{KEEP:g}s", "keep_hourly": 0, "keep_daily": 0}
+    with Protected("killed-merge", policy=policy) as p, Witness(p.source, p.guest.name) as witness:
+        restart(p.source, VR_FAULT="S8:stop")
+        p.settle()
+        for step in ("M1", "M2", "M3", "M4"):
+            restart(p.target, VR_FAULT=f"{step}:kill")
+
+            def dead():
+                with contextlib.suppress(lab.VrError):
+                    p.sync()
+                return p.target.daemon("state") == "gone"
+            wait_for(dead, 60, f"{step} reached")
+            assert p.target.daemon("wait") == "137"
+            p.target.daemon("start")
+            p.sync()
+            p.sync()
+            wait_for(lambda: retained(p), 20, f"after {step} the merge goes on: {p.points()}")
+            p.settle()
+            points = p.check.check(retention=True, gap=GAP)
+            # The first two points were made before the witness came.
+            p.check.check(added=0, copies=witness.of([x for x in points if x["number"] > 3]), gap=GAP)
+
+
+def test_killed_initial_replication_resumes():
+    size = 256 * MIB
+    policy = {"bandwidth": "64MiB/s"}
+    with Protected("killed-initial", policy=policy, protect=False, start=False, churn=0, extra_disks=("256M",)) as p:
+        fill(p.guest.home, p.guest.disk("vdc"), size)
+        p.guest.start()
+        before = sent_bytes(p.source)
+        restart(p.source, VR_FAULT="S7:kill")
+        restart(p.target, VR_FAULT="T2:kill#15")
+        protect = p.source.popen("virt-replica", "protect", p.guest.name, "--to", "kvm2", "--policy", p.policy)
+        assert p.source.daemon("wait") == "137", "after the first body"
+        p.source.daemon("start")
+        assert p.target.daemon("wait") == "137", "after fifteen bodies"
+        p.target.daemon("start")
+        wait_for(lambda: progress(p) > 0.7, 60, "70 % sent")
+        p.source.daemon("kill")
+        assert p.numbers() == []
+        p.source.daemon("start")
+        assert protect.wait(60) == 0
+        sent = sent_bytes(p.source) - before
+        # What was under way at each of three kills (two bodies) is sent again.
+        assert size < sent < 1.06 * size + 3 * 2 * 8 * MIB, f"{sent / MIB:.0f} MiB sent for {size / MIB:.0f} MiB"
+        wait_for(lambda: len(p.points()) >= 2, 20, "the first scheduled cycle")
+        with Witness(p.source, p.guest.name) as witness:
+            restart(p.source, VR_FAULT="S8:stop")
+            p.sync()
+            p.settle()
+            points = p.points()
+            p.check.check(copies=witness.of(points[-1:]), gap=GAP)
+        p.scheduled()
+
+
+def progress(p):
+    """Of the running job; what the replica holds already counts at once."""
+    jobs = p.source.vr("job-list", p.guest.name)
+    return jobs[0]["progress"] if jobs and jobs[0]["state"] == "running" else 0.0

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Planned failover: nothing lost, one owner at every instant, and all as before when it cannot be done."""
+import re
+import subprocess
+import threading
+import time
+import xml.etree.ElementTree as ET
+
+import lab
+import ops
+from lab import Guest, LabError
+
+
+class Watch:
+    """Looks for QEMU processes of a guest on both hosts as long as it is entered; two at once are a fault."""
+
+    def __init__(self, guest):
+        self.guest, self.both, self.looks = guest, 0, 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def on(self, host):
+        return any(p["comm"].startswith("qemu-system") and p["state"] != "Z" and
+                   f"guest={self.guest.name}," in " ".join(p["argv"]) for p in host.processes())
+
+    def _run(self):
+        hosts = lab.hosts()
+        while not self._stop.wait(0.03):
+            self.looks += 1
+            self.both += all(self.on(host) for host in hosts)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, *unused):
+        self._stop.set()
+        self._thread.join()
+        if kind is None:
+            assert self.looks > 5 and self.both == 0, f"{self.guest.name} was on both hosts in {self.both} of {self.looks} looks"
+
+
+def start_by_hand(guest, *hosts):
+    """What an operator or autostart might do at any time; only the owner may obey."""
+    return {host.name: host.run("virsh", "start", guest.name, check=False)[0] == 0 for host in hosts}
+
+
+def check_moved(guest, source, target, job, complete=False):
+    """After a failover that completed: the whole promise."""
+    time.sleep(0.1)
+    last = int(re.findall(r"^STOPPED (\d+)", guest.serial(source).text(), re.M)[-1])
+    replica = guest.moved_to(target)
+    first = int(replica.wait_line(r"^ACK (\d+)", 60)[1])
+    assert replica.found[-1] == (last, last), f"the source stopped at {last}, the replica found {replica.found[-1]}"
+    assert first == last + 1 and not replica.corrupt
+    assert job["state"] == "completed" and job["error"] is None
+    # a job that went on after a restart, and one that follows the source's, have not seen every step
+    assert {s["state"] for s in job["steps"]} <= {"completed", "pending"}, job["steps"]
+    assert not complete or [s["state"] for s in job["steps"]] == ["completed"] * 6, job["steps"]
+    result = job["result"]
+    assert re.fullmatch("[0-9a-f]{64}", result["root_source"]) and result["root_source"] == result["root_target"]
+    assert 0 < result["downtime_seconds"] < 60, result
+    infos = [host.vr("info", guest.name) for host in (source, target)]
+    assert [i["state"] for i in infos] == ["failed-over"] * 2, infos
+    assert infos[0]["generation"] == infos[1]["generation"]
+    assert infos[0]["last_rp"]["root"] == infos[1]["last_rp"]["root"] == result["root_source"]
+    assert guest.state(source) == "shut off" and guest.state(target) == "running"
+    check_definition(guest, target)
+    refusal = source.run("virsh", "start", guest.name, check=False)
+    assert refusal[0] != 0 and re.search(rf"domain '{guest.name}' was failed over to 'kvm2'.*must not run here",
+                                         refusal[2]), refusal
+    return infos[0]["generation"]
+
+
+def check_definition(guest, target):
+    """The replica's XML is of this host: its network, overlays on its own layers, its paths."""
+    root = ET.fromstring(target.virsh("dumpxml", guest.name, "--inactive"))
+    assert [s.get("network") for s in root.findall("./devices/interface/source")] == [target.network]
+    disks = {d.find("target").get("dev"): d.find("source").get("file")
+             for d in root.findall("./devices/disk[@device='disk']")}
+    base = f"{lab.STORE}/{guest.uuid}"
+    for name, path in disks.items():
+        assert path == f"{base}/active/{name}.qcow2", path
+        chain = re.findall(r"^image: (.*)$", target.run("qemu-img", "info", "-U", "-f", "qcow2", "--backing-chain",
+                                                         path), re.M)
+        assert len(chain) > 1 and all(layer.startswith(f"{base}/{name}/") for layer in chain[1:]), chain
+    for text in (root.findtext("./os/kernel"), root.findtext("./os/initrd")):
+        assert text.startswith(base), text
+
+
+def check_as_before(guest, source, target, generation, acked, autostart=False):
+    """After a failover that failed: the source runs and writes, is protected, and the target has nothing of it."""
+    serial = guest.serial(source)
+    lab.wait_for(lambda: guest.state(source) == "running", 30, "the source runs again")
+    serial.wait_ack(max(acked, serial.acked) + 3)
+    assert not serial.corrupt
+    for host in (source, target):
+        info = host.vr("info", guest.name)
+        assert (info["state"], info["generation"]) == ("protected", generation), info
+    assert guest.name not in target.virsh("list", "--all", "--name").split()
+    assert not target.exists(f"{lab.STORE}/{guest.uuid}/active/vda.qcow2")
+    enabled = re.search(r"Autostart:\s+enable", source.virsh("dominfo", guest.name)) is not None
+    assert enabled == autostart
+    source.vr("sync", guest.name)
+    numbers = ops.points(target, guest.name)
+    assert numbers == sorted(set(numbers))
+
+
+def move(guest, host, *args, timeout=120):
+    job = host.vr("failover", guest.name, "--planned", *args, timeout=timeout)
+    return host.vr("job-info", job["id"])
+
+
+def test_from_the_source():
+    with ops.protected(policy={"interval": "2s", "rpo_target": "10s"}) as (guest, source, target):
+        source.virsh("autostart", guest.name)
+        before = source.vr("info", guest.name)["generation"]
+        guest.serial().wait_ack(more=30)
+        with Watch(guest):
+            job = move(guest, source)
+            generation = check_moved(guest, source, target, job, complete=True)
+        assert generation != before
+        kept = ops.layers(target, guest.uuid)
+        autostart = [re.search(r"Autostart:\s+enable", h.virsh("dominfo", guest.name)) is not None
+                     for h in (source, target)]
+        assert autostart == [False, True], autostart
+        guest.serial().wait_ack(more=40)
+        assert ops.layers(target, guest.uuid) == kept, "the running replica changed a layer"
+        again = source.vr_fails(5, "failover", guest.name, "--planned", contains=["failed-over"])
+        assert again.action
+        for host in (source, target):
+            ops.restart(host)
+        assert guest.state(target) == "running" and not start_by_hand(guest, source)["kvm1"]
+        guest.destroy(graceful=False)
+        assert start_by_hand(guest, source, target) == {"kvm1": False, "kvm2": True}, "only the owner may start it"
+
+
+def test_from_the_target():
+    with ops.protected() as (guest, source, target):
+        guest.serial().wait_ack(more=20)
+        with Watch(guest):
+            check_moved(guest, source, target, move(guest, target))
+        jobs = [ops.newest_job(host, "failover")["result"] for host in (source, target)]
+        assert all(jobs[0][key] == jobs[1][key] for key in ("downtime_seconds", "root_source", "root_target"))
+
+
+def test_unprotect_after_it_is_refused():
+    """The running replica stands on the layers, and the fence must stay."""
+    with ops.protected() as (guest, source, target):
+        check_moved(guest, source, target, move(guest, source))
+        for host in (source, target):
+            error = host.vr_fails(5, "unprotect", guest.name, contains=[guest.name])
+            assert error.action
+        assert [ops.state(host, guest.name) for host in (source, target)] == ["failed-over"] * 2
+        assert not start_by_hand(guest, source)["kvm1"]
+        guest.serial().wait_ack(more=3)
+
+
+def test_shut_off_domain():
+    with ops.protected() as (guest, source, target):
+        guest.serial().wait_ack(more=10)
+        last = guest.shutdown()
+        job = move(guest, source)
+        assert job["state"] == "completed"
+        replica = guest.moved_to(target)
+        assert int(replica.wait_line(r"^ACK (\d+)", 60)[1]) == last + 1
+
+
+class Deaf(Guest):
+    """Neither an agent nor an ACPI power button."""
+
+    def xml(self):
+        return re.sub(r"<channel.*?</channel>", "", super().xml(), flags=re.S).replace("<acpi/>", "")
+
+
+def test_guest_that_does_not_shut_down():
+    source, target = ops.paired()
+    lab.define_policy(source, "deaf", interval="1h", rpo_target="2h", shutdown_timeout="3s")
+    with Deaf(source, "deaf", churn=128).define() as guest:
+        guest.start().serial().wait_ack(5)
+        source.vr("protect", guest.name, "--to", "kvm2", "--policy", "deaf")
+        generation = source.vr("info", guest.name)["generation"]
+        with Watch(guest):
+            acked = guest.serial().acked
+            error = source.vr_fails(1, "failover", guest.name, "--planned", contains=[guest.name])
+            assert error.action and "shut" in error.message, error
+            check_as_before(guest, source, target, generation, acked)
+        gap = guest.serial().max_gap()
+        assert gap < 2, f"the guest stood still for {gap:.1f} s"
+        acked = guest.serial().acked
+        job = move(guest, source, "--force")
+        assert job["result"]["root_source"] == job["result"]["root_target"]
+        replica = guest.moved_to(target)
+        first = int(replica.wait_line(r"^ACK (\d+)", 60)[1])
+        assert first > acked and not replica.corrupt, "powered off: what was acknowledged is there"
+    ops.reset()
+
+
+def test_target_cannot_start():
+    """Its network goes away after the check: the source runs again."""
+    with ops.protected() as (guest, source, target):
+        source.virsh("autostart", guest.name)
+        generation, acked = source.vr("info", guest.name)["generation"], guest.serial().wait_ack(more=10)
+        ops.restart(source, VR_FAULT="F2:delay=2000")
+        with Watch(guest):
+            cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+            lab.wait_for(lambda: guest.state() == "shut off", 30, "the source is off")
+            target.virsh("net-destroy", "dr")
+            try:
+                assert cli.wait(60) == 1
+                error = ops.newest_job(source, "failover")["error"]
+                assert "'kvm2'" in error["message"] and "'dr'" in error["message"] and error["action"], error
+                check_as_before(guest, source, target, generation, acked, autostart=True)
+            finally:
+                target.virsh("net-start", "dr")
+        ops.restart(source)
+        with Watch(guest):
+            check_moved(guest, source, target, move(guest, source))
+
+
+def link(host, direction):
+    host.run("ip", "link", "set", "eth0", direction)
+
+
+def cut_during(step, armed):
+    with ops.protected() as (guest, source, target):
+        guest.serial().wait_ack(more=10)
+        ops.restart({"kvm1": source, "kvm2": target}[armed], VR_FAULT=f"{step}:delay=2500")
+        with Watch(guest):
+            cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+            if step == "F4":
+                lab.wait_for(lambda: ops.state(target, guest.name) == "failed-over", 30, "F4")
+            else:
+                lab.wait_for(lambda: len(ops.points(target, guest.name)) > 2, 30, "the final point")
+            try:
+                link(target, "down")
+                time.sleep(4)
+                assert not start_by_hand(guest, source)["kvm1"]
+                job = ops.newest_job(source, "failover")
+                assert job["state"] in ("running", "waiting"), job
+            finally:
+                link(target, "up")
+            assert cli.wait(90) == 0
+            check_moved(guest, source, target, ops.newest_job(source, "failover"))
+
+
+def test_link_cut_before_the_hand_over():
+    cut_during("F3", "kvm1")
+
+
+def test_link_cut_during_the_hand_over():
+    cut_during("F4", "kvm2")
+
+
+def killed(step, armed):
+    """kill -9 there, others try to start it meanwhile, the daemon comes back and the failover ends well."""
+    with ops.protected() as (guest, source, target):
+        host = {"kvm1": source, "kvm2": target}[armed]
+        guest.serial().wait_ack(more=10)
+        ops.restart(host, VR_FAULT=f"{step}:kill")
+        with Watch(guest):
+            cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+            assert host.daemon("wait") == "137", f"{armed} did not pass {step}"
+            assert not start_by_hand(guest, source, target)["kvm1"]
+            host.daemon("start")
+            assert cli.wait(120) == 0, ops.newest_job(source, "failover")
+            job = ops.newest_job(source, "failover")
+            check_moved(guest, source, target, job)
+
+
+def test_killed_at_f1():
+    killed("F1", "kvm1")
+
+
+def test_killed_at_f2():
+    killed("F2", "kvm1")
+
+
+def test_killed_at_f3():
+    killed("F3", "kvm1")
+
+
+def test_killed_at_f4():
+    killed("F4", "kvm2")
+
+
+def test_killed_at_f5():
+    killed("F5", "kvm2")
+
+
+def test_killed_at_f6():
+    killed("F6", "kvm1")

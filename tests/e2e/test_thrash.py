@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Unknown unknowns: daemons and libvirtd killed at random moments while a domain replicates every second.
+
+VR_THRASH_SECONDS and VR_THRASH_SEED repeat or lengthen a run; the seed is printed.
+"""
+import os
+import random
+import time
+
+import lab
+from checker import Checker
+from lab import Guest
+
+
+def kill_daemon(host):
+    host.daemon("kill")
+    time.sleep(random.uniform(0, 1))
+    host.daemon("start")
+
+
+def kill_libvirtd(host):
+    host.libvirtd("kill")
+    host.libvirtd("start")
+
+
+def stop_for_a_while(host):
+    os.kill(host.daemon_pid(), 19)
+    time.sleep(random.uniform(0.5, 2))
+    host.daemon("cont")
+
+
+def newest(source, guest):
+    return source.vr("info", guest.name)["last_rp"]["number"]
+
+
+def test_random_kills():
+    seed = int(os.environ.get("VR_THRASH_SEED", time.time_ns() % 1000000))
+    seconds = int(os.environ.get("VR_THRASH_SECONDS", "40"))
+    random.seed(seed)
+    print(f"# VR_THRASH_SEED={seed}", flush=True)
+    source, target = lab.hosts()
+    lab.pair(source, target)
+    lab.define_policy(source, "thrash", interval="1s", keep_all="10s", keep_hourly=1, keep_daily=1)
+    with Guest(source, name="thrash", churn=256).define() as guest:
+        serial = guest.start().serial()
+        serial.wait_ack(5)
+        source.vr("protect", guest.name, "--to", target.name, "--policy", "thrash")
+        checker = Checker(guest.name, guest.uuid, source, target, guest)
+        try:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                time.sleep(random.uniform(0.2, 3))
+                host = random.choice([source, target])
+                random.choice([kill_daemon, kill_daemon, stop_for_a_while, kill_libvirtd])(host)
+            before = newest(source, guest)
+            # A retry waits for minutes at most where the cause is not seen to be gone; a sync asks at once.
+            source.vr("sync", guest.name)
+            assert newest(source, guest) > before
+            source.vr("pause", guest.name)
+            checker.check(retention=True, gap=5.0, open_cycles=1)
+            last = serial.acked
+            disks = [f"{lab.STORE}/{guest.uuid}/{d}/{newest(source, guest)}.qcow2" for d in ("vda", "vdb")]
+            vda, vdb = target.boot_check(*disks)
+            assert 0 < vdb <= vda <= vdb + 1 and vda <= last, (vda, vdb, last)
+        finally:
+            source.vr("unprotect", guest.name)
+            checker.forget()
+            source.vr("policy-undefine", "thrash")

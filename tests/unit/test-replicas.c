@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/replicas.h"
+#include "policies/error.h"
+#include "storage/file_util.h"
+#include "storage/state_peer.h"
+
+#define UUID "11111111-2222-3333-4444-555555555555"
+#define PEER "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+typedef struct {
+    char *dir;
+    VrState *state;
+    VrReplicas *replicas;
+} Fixture;
+
+static void
+add_protection(Fixture *f, VrRole role)
+{
+    g_autoptr(GError) error = NULL;
+    VrProtection row = {
+        .uuid = (char *) UUID,
+        .name = (char *) "web1",
+        .role = role,
+        .peer = (char *) PEER,
+        .store = (char *) "default",
+        .policy = (char *) "default",
+        .policy_text = (char *) "[policy]\ninterval=30s\n",
+        .state = VR_PROTECTION_PROTECTED,
+        .generation = (char *) "g",
+        .exclude = (char *) "",
+    };
+
+    g_assert_true(vr_state_protection_put(f->state, &row, &error));
+    g_assert_no_error(error);
+}
+
+static void
+set_up(Fixture *f, gconstpointer data)
+{
+    g_autofree char *store = NULL;
+    g_autofree char *manifests = NULL;
+    g_autoptr(GError) error = NULL;
+    VrPeer peer = {(char *) PEER, (char *) "kvm1", (char *) "10.0.0.1:16540", 5, 0};
+
+    f->dir = g_dir_make_tmp("vr-replicas-XXXXXX", NULL);
+    store = g_build_filename(f->dir, "store", NULL);
+    manifests = g_build_filename(f->dir, "manifests", NULL);
+    g_assert_true(vr_make_dir(store, 0700, &error) && vr_make_dir(manifests, 0700, &error));
+    f->state = vr_state_open(f->dir, &error);
+    g_assert_no_error(error);
+    g_assert_true(vr_state_peer_put(f->state, &peer, &error));
+    g_assert_true(vr_state_store_put(f->state, &(VrStoreRow){(char *) "default", store}, &error));
+    f->replicas = vr_replicas_new(f->state, manifests);
+}
+
+static void
+tear_down(Fixture *f, gconstpointer data)
+{
+    vr_replicas_free(f->replicas);
+    vr_state_close(f->state);
+    g_assert_true(vr_remove_tree(f->dir, NULL));
+    g_free(f->dir);
+}
+
+static void
+test_opened_once(Fixture *f, gconstpointer data)
+{
+    VrReplica *first, *second;
+    g_autoptr(GError) error = NULL;
+
+    add_protection(f, VR_ROLE_TARGET);
+    first = vr_replicas_get(f->replicas, UUID, &error);
+    g_assert_no_error(error);
+    second = vr_replicas_get(f->replicas, UUID, &error);
+    g_assert_true(first == second);
+    g_assert_null(vr_replica_head(first, &error));
+    g_assert_no_error(error);
+    vr_replicas_put(f->replicas, first);
+    vr_replicas_put(f->replicas, second);
+    vr_replicas_retain(f->replicas, UUID);
+}
+
+static void
+test_not_ours(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(vr_replicas_get(f->replicas, UUID, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NOT_FOUND);
+    g_clear_error(&error);
+    add_protection(f, VR_ROLE_SOURCE);
+    g_assert_null(vr_replicas_get(f->replicas, UUID, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_REFUSED);
+    g_assert_cmpstr(vr_error_slug(error), ==, "not-target");
+    g_clear_error(&error);
+    g_assert_false(vr_replicas_destroy(f->replicas, UUID, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_REFUSED);
+}
+
+static gpointer
+closer(gpointer data)
+{
+    Fixture *f = data;
+
+    vr_replicas_close(f->replicas, UUID);
+    return NULL;
+}
+
+/* From the moment somebody closes it nobody new gets it; it is closed when the last user has put it
+ * back. */
+static void
+test_close_waits(Fixture *f, gconstpointer data)
+{
+    VrReplica *held;
+    GThread *thread;
+    g_autoptr(GError) error = NULL;
+
+    add_protection(f, VR_ROLE_TARGET);
+    held = vr_replicas_get(f->replicas, UUID, &error);
+    g_assert_no_error(error);
+    thread = g_thread_new("closer", closer, f);
+    for (;;) {
+        VrReplica *again = vr_replicas_get(f->replicas, UUID, &error);
+
+        if (again == NULL)
+            break;
+        vr_replicas_put(f->replicas, again);
+        g_thread_yield();
+    }
+    g_assert_error(error, VR_ERROR, VR_ERROR_CONFLICT);
+    g_assert_cmpstr(vr_error_slug(error), ==, "replica-closing");
+    g_clear_error(&error);
+    vr_replicas_put(f->replicas, held);
+    g_thread_join(thread);
+
+    held = vr_replicas_get(f->replicas, UUID, &error);
+    g_assert_no_error(error);
+    vr_replicas_put(f->replicas, held);
+}
+
+static void
+test_destroy(Fixture *f, gconstpointer data)
+{
+    g_autofree char *dir = g_build_filename(f->dir, "store", UUID, NULL);
+    VrReplica *replica;
+    g_autoptr(GError) error = NULL;
+
+    add_protection(f, VR_ROLE_TARGET);
+    replica = vr_replicas_get(f->replicas, UUID, &error);
+    g_assert_no_error(error);
+    g_assert_true(g_file_test(dir, G_FILE_TEST_IS_DIR));
+    vr_replicas_put(f->replicas, replica);
+    g_assert_true(vr_replicas_destroy(f->replicas, UUID, &error));
+    g_assert_false(g_file_test(dir, G_FILE_TEST_EXISTS));
+    g_assert_true(vr_replicas_destroy(f->replicas, UUID, &error));
+    g_assert_no_error(error);
+}
+
+#define ADD(name, function)                                                                        \
+    g_test_add("/replicas/" name, Fixture, NULL, set_up, function, tear_down)
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("opened-once", test_opened_once);
+    ADD("not-ours", test_not_ours);
+    ADD("close-waits", test_close_waits);
+    ADD("destroy", test_destroy);
+    return g_test_run();
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cycle/scheduler.h"
+#include "policies/error.h"
+
+#define A "11111111-2222-3333-4444-aaaaaaaaaaaa"
+#define B "11111111-2222-3333-4444-bbbbbbbbbbbb"
+#define INTERVAL_US (2 * G_TIME_SPAN_MILLISECOND)
+
+typedef enum { SUCCEED, SUCCEED_OFF, FAIL_FOR_NOW, FAIL_FOR_GOOD, HANG } Behaviour;
+
+typedef struct {
+    VrScheduler *scheduler;
+    VrPolicy *policy;
+    GMutex lock; /* guards what follows */
+    GCond changed;
+    Behaviour behaviour;
+    guint begun, ended;
+    guint inside, most_inside;
+    guint begun_b;
+} Fixture;
+
+static void
+report(Fixture *f, const char *uuid, Behaviour behaviour)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (behaviour == FAIL_FOR_NOW)
+        vr_set_error(&error, VR_ERROR_TRANSIENT, "peer-down", NULL, "the peer is down");
+    if (behaviour == FAIL_FOR_GOOD)
+        vr_set_error(&error, VR_ERROR_AUTH, "unknown-peer", NULL, "the peer does not know us");
+    if (behaviour == HANG)
+        vr_set_error(&error, VR_ERROR_CANCELLED, "cancelled", NULL, "cancelled");
+    vr_scheduler_report(f->scheduler, uuid, error, g_get_real_time(), FALSE,
+                        behaviour == SUCCEED_OFF);
+}
+
+static void
+wake(GCancellable *cancel, gpointer data)
+{
+    Fixture *f = data;
+
+    g_mutex_lock(&f->lock);
+    g_cond_broadcast(&f->changed);
+    g_mutex_unlock(&f->lock);
+}
+
+static void
+cycle(gpointer app, const char *uuid, GCancellable *cancel)
+{
+    Fixture *f = app;
+    gulong handler = g_cancellable_connect(cancel, G_CALLBACK(wake), f, NULL);
+    Behaviour behaviour;
+
+    g_mutex_lock(&f->lock);
+    behaviour = f->behaviour;
+    f->begun++;
+    f->begun_b += g_str_equal(uuid, B) ? 1 : 0;
+    f->inside++;
+    f->most_inside = MAX(f->most_inside, f->inside);
+    g_cond_broadcast(&f->changed);
+    while (behaviour == HANG && !g_cancellable_is_cancelled(cancel))
+        g_cond_wait(&f->changed, &f->lock);
+    f->inside--;
+    g_mutex_unlock(&f->lock);
+
+    g_cancellable_disconnect(cancel, handler);
+    report(f, uuid, behaviour);
+    g_mutex_lock(&f->lock);
+    f->ended++;
+    g_cond_broadcast(&f->changed);
+    g_mutex_unlock(&f->lock);
+}
+
+static void
+set_up(Fixture *f, gconstpointer data)
+{
+    f->policy = vr_policy_default();
+    f->policy->interval_us = INTERVAL_US;
+    f->scheduler = vr_scheduler_new(1, cycle, f);
+    vr_scheduler_start(f->scheduler);
+}
+
+static void
+tear_down(Fixture *f, gconstpointer data)
+{
+    vr_scheduler_stop(f->scheduler);
+    vr_scheduler_free(f->scheduler);
+    vr_policy_free(f->policy);
+}
+
+static void
+wait_for(Fixture *f, const guint *counter, guint value)
+{
+    g_mutex_lock(&f->lock);
+    while (*counter < value)
+        g_cond_wait(&f->changed, &f->lock);
+    g_mutex_unlock(&f->lock);
+}
+
+static guint
+count(Fixture *f, const guint *counter)
+{
+    guint value;
+
+    g_mutex_lock(&f->lock);
+    value = *counter;
+    g_mutex_unlock(&f->lock);
+    return value;
+}
+
+static void
+test_again_and_again(Fixture *f, gconstpointer data)
+{
+    gint64 began = g_get_monotonic_time();
+    VrScheduleInfo info;
+
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_false(info.known);
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->ended, 4);
+    g_assert_cmpint(g_get_monotonic_time() - began, >=, 3 * INTERVAL_US);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_true(info.known);
+    g_assert_false(info.idle);
+    g_assert_cmpuint(info.due_hour, >=, 4);
+    g_assert_cmpuint(info.missed_hour, ==, 0);
+}
+
+static void
+test_one_at_a_time(Fixture *f, gconstpointer data)
+{
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, B, f->policy);
+    wait_for(f, &f->ended, 10);
+    wait_for(f, &f->begun_b, 2);
+    g_assert_cmpuint(count(f, &f->most_inside), ==, 1);
+}
+
+/* Shut off and replicated: nothing is due until somebody says that it may have started. */
+static void
+test_idle(Fixture *f, gconstpointer data)
+{
+    VrScheduleInfo info;
+
+    f->behaviour = SUCCEED_OFF;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->ended, 1);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_true(info.idle);
+    g_assert_cmpint(info.next_due_us, ==, 0);
+    g_assert_cmpuint(count(f, &f->begun), ==, 1);
+    vr_scheduler_kick(f->scheduler, A);
+    wait_for(f, &f->ended, 2);
+}
+
+static void
+test_failure_waits(Fixture *f, gconstpointer data)
+{
+    VrScheduleInfo info;
+    gint64 wait_us;
+
+    f->behaviour = FAIL_FOR_NOW;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->ended, 1);
+    do /* nothing is due until its thread has left it */
+        vr_scheduler_info(f->scheduler, A, &info);
+    while (info.next_due_us == 0);
+    wait_us = info.next_due_us - g_get_real_time();
+    g_assert_cmpint(wait_us, >, 50 * G_TIME_SPAN_SECOND);
+    g_assert_cmpint(wait_us, <=, 67 * G_TIME_SPAN_SECOND);
+    g_assert_cmpuint(info.missed_hour, ==, 1);
+    g_assert_false(info.blocked);
+    vr_scheduler_kick(f->scheduler, NULL);
+    wait_for(f, &f->ended, 2);
+}
+
+static void
+test_failure_blocks(Fixture *f, gconstpointer data)
+{
+    VrScheduleInfo info;
+
+    f->behaviour = FAIL_FOR_GOOD;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->ended, 1);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_true(info.blocked);
+    g_assert_cmpint(info.next_due_us, ==, 0);
+
+    g_mutex_lock(&f->lock);
+    f->behaviour = SUCCEED;
+    g_mutex_unlock(&f->lock);
+    vr_scheduler_kick(f->scheduler, A);
+    wait_for(f, &f->ended, 3);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_false(info.blocked);
+}
+
+static void
+test_remove_cancels(Fixture *f, gconstpointer data)
+{
+    VrScheduleInfo info;
+
+    f->behaviour = HANG;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->begun, 1);
+    vr_scheduler_remove(f->scheduler, A);
+    g_assert_cmpuint(count(f, &f->ended), ==, 1);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_false(info.known);
+    vr_scheduler_remove(f->scheduler, A);
+}
+
+static void
+test_stop_cancels(Fixture *f, gconstpointer data)
+{
+    f->behaviour = HANG;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->begun, 1);
+    vr_scheduler_stop(f->scheduler);
+    g_assert_cmpuint(count(f, &f->ended), ==, 1);
+}
+
+static void
+test_app_consistent(Fixture *f, gconstpointer data)
+{
+    VrScheduleInfo info;
+
+    f->policy->app_consistent_us = G_TIME_SPAN_HOUR;
+    f->policy->interval_us = G_TIME_SPAN_HOUR;
+    f->policy->rpo_target_us = 2 * G_TIME_SPAN_HOUR;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->ended, 1);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_true(info.quiesce_due);
+    g_assert_cmpint(info.app_age_us, ==, -1);
+    vr_scheduler_report(f->scheduler, A, NULL, g_get_real_time(), TRUE, FALSE);
+    vr_scheduler_info(f->scheduler, A, &info);
+    g_assert_false(info.quiesce_due);
+    g_assert_cmpint(info.app_age_us, >=, 0);
+}
+
+#define ADD(name, function)                                                                        \
+    g_test_add("/scheduler/" name, Fixture, NULL, set_up, function, tear_down)
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("again-and-again", test_again_and_again);
+    ADD("one-at-a-time", test_one_at_a_time);
+    ADD("idle", test_idle);
+    ADD("failure-waits", test_failure_waits);
+    ADD("failure-blocks", test_failure_blocks);
+    ADD("remove-cancels", test_remove_cancels);
+    ADD("stop-cancels", test_stop_cancels);
+    ADD("app-consistent", test_app_consistent);
+    return g_test_run();
+}
