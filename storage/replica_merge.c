@@ -66,6 +66,15 @@ any_in_use(const Merge *m, GPtrArray *disks)
     return FALSE;
 }
 
+/* Name of the layer that the lower one is backed by, or NULL. */
+static char *
+below_name(const Merge *m, const char *disk)
+{
+    if (!m->below || vr_replica_row_disk_size(m->below, disk) == 0)
+        return NULL;
+    return g_strdup_printf("%" G_GUINT64_FORMAT ".qcow2", m->below->rp.number);
+}
+
 /* A first attempt may have given the lower layer its new size already. */
 static gboolean
 check_headers(const Merge *m, const char *disk, const char *lower, const char *upper,
@@ -73,9 +82,7 @@ check_headers(const Merge *m, const char *disk, const char *lower, const char *u
 {
     guint64 size_lower = vr_replica_row_disk_size(m->lower, disk);
     guint64 size_upper = vr_replica_row_disk_size(m->upper, disk);
-    gboolean backed = m->below && vr_replica_row_disk_size(m->below, disk) > 0;
-    g_autofree char *below =
-        backed ? g_strdup_printf("%" G_GUINT64_FORMAT ".qcow2", m->below->rp.number) : NULL;
+    g_autofree char *below = below_name(m, disk);
     g_autofree char *name = g_path_get_basename(lower);
 
     if (!vr_qcow2_check_header(upper, size_upper, name, error))
@@ -98,16 +105,35 @@ sync_path(const char *path, GError **error)
     return ok;
 }
 
+/* The disk ends at @size now, within a cluster of @lower: what was behind must not come back when
+ * it grows again. Before the header says @size, so that a redone merge knows that it was done. */
+static gboolean
+shrink(const Merge *m, const char *disk, const char *lower, guint64 size, GCancellable *cancel,
+       GError **error)
+{
+    guint64 cluster_end = vr_chunk_count(size) * VR_CHUNK_SIZE;
+    guint64 tail = MIN(cluster_end, vr_replica_row_disk_size(m->lower, disk)) - size;
+    g_autofree char *below = below_name(m, disk);
+    g_autofree char *size_text = g_strdup_printf("%" G_GUINT64_FORMAT, size);
+    g_autofree char *command =
+        g_strdup_printf("write -q -z %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, size, tail);
+    const char *wipe[] = {"qemu-io", "-f", "qcow2", "-c", command, lower, NULL};
+    const char *resize[] = {"qemu-img", "resize", "-q",      "-f", "qcow2",
+                            "--shrink", lower,    size_text, NULL};
+
+    if (m->redo && vr_qcow2_check_header(lower, size, below, NULL))
+        return TRUE;
+    return (tail == 0 || vr_run_program(wipe, cancel, NULL, error)) &&
+           vr_run_program(resize, cancel, NULL, error);
+}
+
 static gboolean
 commit_down(const Merge *m, const char *disk, const char *lower, const char *upper,
             GCancellable *cancel, GError **error)
 {
     guint64 size = vr_replica_row_disk_size(m->upper, disk);
-    g_autofree char *size_text = g_strdup_printf("%" G_GUINT64_FORMAT, size);
     const char *check[] = {"qemu-img", "check", "-q", "-f", "qcow2", "-r", "leaks", lower, NULL};
     const char *commit[] = {"qemu-img", "commit", "-q", "-f", "qcow2", "-d", upper, NULL};
-    const char *resize[] = {"qemu-img", "resize", "-q",      "-f", "qcow2",
-                            "--shrink", lower,    size_text, NULL};
 
     if (chmod(lower, 0600) < 0 || chmod(upper, 0600) < 0) {
         vr_set_error_errno(error, errno, "cannot open up '%s'", lower);
@@ -117,7 +143,7 @@ commit_down(const Merge *m, const char *disk, const char *lower, const char *upp
         !vr_run_program(commit, cancel, NULL, error))
         return FALSE;
     if (vr_replica_row_disk_size(m->lower, disk) > size &&
-        !vr_run_program(resize, cancel, NULL, error))
+        !shrink(m, disk, lower, size, cancel, error))
         return FALSE;
     return sync_path(lower, error);
 }

@@ -29,9 +29,9 @@ if grep -rn --include='*.[ch]' '#include "[^/"]*"' policies storage qmp plugin; 
 fi
 
 # Argument lists of one statement: from "qemu-img", to the next semicolon.
-for file in $(grep -rlE --include='*.c' '"(/usr/bin/)?qemu-(img|nbd)",' policies storage qmp plugin); do
+for file in $(grep -rlE --include='*.c' '"(/usr/bin/)?qemu-(img|nbd|io)",' policies storage qmp plugin); do
     awk -v file="$file" '
-        /(^ *|\{)"(\/usr\/bin\/)?qemu-(img|nbd)",/ && !collecting { collecting = 1; text = ""; line = NR }
+        /(^ *|\{)"(\/usr\/bin\/)?qemu-(img|nbd|io)",/ && !collecting { collecting = 1; text = ""; line = NR }
         collecting { text = text $0 }
         collecting && /;/ {
             collecting = 0

@@ -116,7 +116,12 @@ peer_remove(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     VrApp *app = data;
     g_autoptr(VrPeer) row = vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
 
-    return row != NULL && vr_state_peer_delete(app->state, row->fingerprint, error);
+    if (row == NULL)
+        return FALSE;
+    if (vr_state_peer_delete(app->state, row->fingerprint, error))
+        return TRUE;
+    g_prefix_error(error, "'%s': ", row->name);
+    return FALSE;
 }
 
 static gboolean

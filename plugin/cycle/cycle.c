@@ -117,9 +117,12 @@ begin_at_target(Run *run, GError **error)
     g_autoptr(VrCycleBegin) begin = vr_cycle_begin_message(run->cycle, run->plan, run->row, error);
     guint64 held = 0;
 
-    if (begin == NULL ||
-        !vr_peer_client_begin(run->peer, run->row->uuid, begin, &held, run->cancel, error))
+    if (begin == NULL)
         return FALSE;
+    if (!vr_peer_client_begin(run->peer, run->row->uuid, begin, &held, run->cancel, error)) {
+        g_prefix_error(error, "domain '%s', at host '%s': ", run->row->name, vr_peer_client_name(run->peer));
+        return FALSE;
+    }
     for (guint i = 0; held > 0 && i < run->manifests->len; i++) {
         const VrPlanDisk *disk = g_ptr_array_index(run->plan->disks, i);
 

@@ -46,11 +46,16 @@ vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
     VrCopyProgress progress = {0};
     VrCycleWanted wanted = {0};
     VrScheduleInfo info;
-    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autoptr(VrProtection) row = NULL;
 
-    if (row == NULL || !vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL) ||
-        !vr_guard_take(app->guards, uuid, "a replication cycle", 0, cancel, NULL))
+    /* Whoever holds it is a short job, or ends this cycle before it begins. */
+    if (!vr_guard_take(app->guards, uuid, "a replication cycle", -1, cancel, NULL))
         return;
+    row = vr_state_protection_get(app->state, uuid, NULL);
+    if (row == NULL || !vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL)) {
+        vr_guard_release(app->guards, uuid);
+        return;
+    }
     vr_scheduler_info(app->scheduler, uuid, &info);
     wanted.quiesce = info.quiesce_due;
     (void) vr_replicate(app, uuid, &wanted, &progress, cancel, NULL, NULL);

@@ -264,8 +264,9 @@ class Checker:
 
     def check_source(self, checkpoints):
         host, domain = self.source, self.domain
-        job = host.virsh("domjobinfo", domain)
-        if not re.search(r"Job type:\s+None", job):
+        off = host.virsh("domstate", domain) == "shut off"
+        job = "" if off else host.virsh("domjobinfo", domain)
+        if not off and not re.search(r"Job type:\s+None", job):
             raise Broken("I-7", f"a job is left on {domain}: {job.splitlines()[0]}")
         ours = [c for c in host.virsh("checkpoint-list", domain, "--name").split() if c.startswith(lab.PREFIX)]
         if len(ours) not in checkpoints:

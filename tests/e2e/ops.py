@@ -98,7 +98,7 @@ def newest_job(host, kind):
 
 
 def layers(host, uuid):
-    """{path: digest} of everything of a replica that must never change; the running replica's own files are not in it."""
+    """{path: digest} of all that must never change of a replica; the running replica's own files are not in it."""
     found = {}
     root = f"{lab.STORE}/{uuid}"
     for path, kind in host.tree(root).items():
@@ -157,7 +157,10 @@ def difference(before, after):
 @contextlib.contextmanager
 def nothing_changes(settle=5.0):
     """Of domains, checkpoints, files and rows on either host. What is cleaned up in the background gets `settle` s."""
-    before = picture()
+    before, again = None, picture()
+    while before != again:  # a cycle in the background may be at its end
+        time.sleep(0.5)
+        before, again = again, picture()
     yield
     deadline = time.monotonic() + settle
     while found := difference(before, picture()):

@@ -185,8 +185,10 @@ class Protected:
 
     def settle(self):
         """Until no cycle is under way."""
-        wait_for(lambda: "None" in self.source.virsh("domjobinfo", self.guest.name) and not self.info()["job"], 30,
-                 "the source is idle")
+        def idle():
+            status, out, _ = self.source.virsh("domjobinfo", self.guest.name, check=False)
+            return (status != 0 or "None" in out) and not self.info()["job"]
+        wait_for(idle, 30, "the source is idle")
 
     def last_number(self):
         points = self.points()

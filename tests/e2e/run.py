@@ -28,10 +28,10 @@ def unit_tests():
     """meson's counts of the unit tests of the build directory, and its words where one failed."""
     done = subprocess.run(["meson", "test", "-C", os.environ["VR_BUILD"], "--no-rebuild", "--print-errorlogs"],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    counts = {name: int(n) for name, n in re.findall(r"^(\w[\w ]*): +(\d+)$", done.stdout, re.M)}
+    counts = {name: int(n) for name, n in re.findall(r"^(\w[\w ]*): +(\d+) *$", done.stdout, re.M)}
     passed = counts.get("Ok", 0)
     failed = sum(counts.get(name, 0) for name in ("Fail", "Unexpected Pass", "Timeout"))
-    if done.returncode != 0:
+    if done.returncode != 0 or passed == 0:
         failed = max(failed, 1)
         print(done.stdout, file=sys.stderr)
     print(f"{'not ok' if failed else 'ok'} unit tests: {passed} passed, {failed} failed", flush=True)

@@ -37,7 +37,7 @@ class Watch:
         self._stop.set()
         self._thread.join()
         if kind is None:
-            assert self.looks > 5 and self.both == 0, f"{self.guest.name} was on both hosts in {self.both} of {self.looks} looks"
+            assert self.looks > 5 and self.both == 0, f"on both hosts in {self.both} of {self.looks} looks"
 
 
 def start_by_hand(guest, *hosts):

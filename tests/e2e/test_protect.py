@@ -24,8 +24,8 @@ def check_keys(object_, **kinds):
 
 
 def check_protection(object_, role):
-    check_keys(object_, name=str, uuid=r"[0-9a-f-]{36}", role=role, state=str, health="ok|warning|critical", reasons=list,
-               peer=str, store=str, policy=str, generation=str, rpo_seconds=(*NUMBER, OPTIONAL),
+    check_keys(object_, name=str, uuid=r"[0-9a-f-]{36}", role=role, state=str, health="ok|warning|critical",
+               reasons=list, peer=str, store=str, policy=str, generation=str, rpo_seconds=(*NUMBER, OPTIONAL),
                last_rp=(dict, OPTIONAL), next_cycle=(str, OPTIONAL), job=(int, OPTIONAL))
     for reason in object_["reasons"]:
         check_keys(reason, code=r"[a-z-]+", message=str, since=TIME, action=str)
@@ -106,7 +106,8 @@ def test_life_of_a_protection():
 
 def test_excluded_disk():
     with ops.protected(exclude=["vdc"], extra_disks=["16M"]) as (guest, source, target):
-        disks = {p.split("/")[-2] for p in target.tree(f"{lab.STORE}/{guest.uuid}") if p.endswith(".qcow2")}
+        disks = {p.split("/")[-2] for p in target.tree(f"{lab.STORE}/{guest.uuid}")
+                 if p.endswith(".qcow2") and "/incoming/" not in p}
         assert disks == {"vda", "vdb"}, disks
         source.vr("failover", guest.name, "--planned")
         assert "vdc" not in target.virsh("domblklist", guest.name)

@@ -724,6 +724,28 @@ test_merge_faults(Fixture *f, gconstpointer data)
     }
 }
 
+/* A disk that ends within a cluster and grows again has zeros there, not what it had before. */
+static void
+test_merge_shrunk(Fixture *f, gconstpointer data)
+{
+    static const guint64 sizes[] = {3 * MiB + 64000, 3 * MiB + 512, 3 * MiB + 32768, 3 * MiB,
+                                    5 * MiB};
+    g_autoptr(GError) error = NULL;
+
+    set_disk_size(f, "vdb", MiB);
+    set_disk_size(f, "vda", sizes[0]);
+    write_disk(f, "vda", 2 * MiB, MiB + 64000, FALSE);
+    good_cycle(f);
+    for (guint i = 1; i < G_N_ELEMENTS(sizes); i++) {
+        set_disk_size(f, "vda", sizes[i]);
+        good_cycle(f);
+        g_assert_cmpuint(judge(f), ==, 2);
+        retain(f, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(judge(f), ==, 1);
+    }
+}
+
 /* qemu-img is killed in the middle of a merge, again and again; what is above reads right all the
  * time. */
 static void
@@ -1218,6 +1240,7 @@ main(int argc, char **argv)
     g_test_add("/replica/error", Fixture, "errno=EIO", set_up, test_faults, tear_down);
     g_test_add("/replica/merge-kill", Fixture, "kill", set_up, test_merge_faults, tear_down);
     g_test_add("/replica/merge-error", Fixture, "errno=EIO", set_up, test_merge_faults, tear_down);
+    g_test_add("/replica/merge-shrunk", Fixture, NULL, set_up, test_merge_shrunk, tear_down);
     g_test_add("/replica/merge-killed", Fixture, qemu_img, set_up, test_merge_killed, tear_down);
     status = g_test_run();
     g_rmdir(bin_dir);
