@@ -4,10 +4,9 @@
 #include "policies/error.h"
 
 struct _VrGuards {
-    GMutex lock; /* guards what follows */
+    GMutex lock; /* guards holders */
     GCond freed;
     GHashTable *holders; /* owned: uuid -> holder text */
-    GHashTable *waiting; /* owned: uuid -> how many wait; who would not wait lets them go first */
 };
 
 #define CANCEL_POLL_US (G_TIME_SPAN_MILLISECOND * 100)
@@ -20,7 +19,6 @@ vr_guards_new(void)
     g_mutex_init(&self->lock);
     g_cond_init(&self->freed);
     self->holders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    self->waiting = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return self;
 }
 
@@ -30,7 +28,6 @@ vr_guards_free(VrGuards *self)
     if (self == NULL)
         return;
     g_hash_table_unref(self->holders);
-    g_hash_table_unref(self->waiting);
     g_cond_clear(&self->freed);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -61,35 +58,16 @@ wait_until_free(VrGuards *self, const char *uuid, gint64 wait_ms, GCancellable *
     return TRUE;
 }
 
-static void
-count_waiting(VrGuards *self, const char *uuid, int change)
-{
-    int n = GPOINTER_TO_INT(g_hash_table_lookup(self->waiting, uuid)) + change;
-
-    if (n > 0)
-        g_hash_table_insert(self->waiting, g_strdup(uuid), GINT_TO_POINTER(n));
-    else
-        g_hash_table_remove(self->waiting, uuid);
-}
-
 gboolean
 vr_guard_take(VrGuards *self, const char *uuid, const char *holder, gint64 wait_ms,
               GCancellable *cancel, GError **error)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->lock);
-    gboolean ok;
 
-    if (wait_ms == 0 && g_hash_table_contains(self->waiting, uuid)) {
-        vr_set_error(error, VR_ERROR_CONFLICT, "busy", "Wait until it has ended, or cancel it.",
-                     "somebody else waits for domain %s", uuid);
+    if (!wait_until_free(self, uuid, wait_ms, cancel, error))
         return FALSE;
-    }
-    count_waiting(self, uuid, 1);
-    ok = wait_until_free(self, uuid, wait_ms, cancel, error);
-    count_waiting(self, uuid, -1);
-    if (ok)
-        g_hash_table_insert(self->holders, g_strdup(uuid), g_strdup(holder));
-    return ok;
+    g_hash_table_insert(self->holders, g_strdup(uuid), g_strdup(holder));
+    return TRUE;
 }
 
 void

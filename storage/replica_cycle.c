@@ -182,7 +182,7 @@ open_for_commit(VrReplica *self, const char *cycle, GError **error)
         if (self->open)
             return TRUE;
     }
-    vr_set_error(error, VR_ERROR_NOT_FOUND, "cycle-unknown", "Begin the cycle again.",
+    vr_set_error(error, VR_ERROR_TRANSIENT, "cycle-unknown", "Begin the cycle again.",
                  "replica of %s has no open cycle %s", self->uuid, cycle);
     return FALSE;
 }

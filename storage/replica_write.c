@@ -161,7 +161,7 @@ check_open(VrReplica *self, const char *cycle, GError **error)
 {
     if (self->open && g_strcmp0(self->open->begin->cycle, cycle) == 0)
         return TRUE;
-    vr_set_error(error, VR_ERROR_NOT_FOUND, "cycle-unknown", "Begin the cycle again.",
+    vr_set_error(error, VR_ERROR_TRANSIENT, "cycle-unknown", "Begin the cycle again.",
                  "replica of %s has no open cycle %s", self->uuid, cycle);
     return FALSE;
 }

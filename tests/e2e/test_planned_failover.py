@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import lab
 import ops
-from lab import Guest, LabError
+from lab import Guest
 
 
 class Watch:
