@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/maintain.h"
 
-#include <string.h>
-
 #include "plugin/cycle/replicate.h"
 #include "plugin/job/activation.h"
 #include "policies/error.h"
@@ -117,7 +115,7 @@ probe_causes(VrMaintain *self)
         g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
         VrPeerClient *peer;
 
-        if (!is_scheduled(row) || last == NULL || strcmp(vr_error_slug(last), "peer-unreachable") != 0)
+        if (!is_scheduled(row) || last == NULL || !vr_error_is_peer_away(last))
             continue;
         peer = vr_peer_pool_get(app->peers, row->peer, NULL);
         if (peer != NULL && vr_peer_client_hello(peer, NULL, self->cancel, NULL))

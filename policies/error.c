@@ -2,6 +2,7 @@
 #include "policies/error.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* gcc cannot see that the accessor made by G_DEFINE_EXTENDED_ERROR() answers NULL for an error of
  * another domain only. */
@@ -162,4 +163,12 @@ gboolean
 vr_error_is_transient(const GError *error)
 {
     return codes[code_of(error)].transient;
+}
+
+gboolean
+vr_error_is_peer_away(const GError *error)
+{
+    const char *slug = vr_error_slug(error);
+
+    return strcmp(slug, "peer-unreachable") == 0 || strcmp(slug, "cycle-unknown") == 0;
 }

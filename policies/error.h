@@ -61,6 +61,9 @@ VrError vr_error_code_from_name(const char *name);
 int vr_error_exit_status(const GError *error);
 int vr_error_http_status(const GError *error);
 
+/** TRUE if the peer could not be reached or was restarted meanwhile: when it answers, try again at once. */
+gboolean vr_error_is_peer_away(const GError *error);
+
 /** TRUE if trying again later, unchanged, can succeed (design.md section 6). */
 gboolean vr_error_is_transient(const GError *error);
 

@@ -59,6 +59,18 @@ bad_address(GError **error, const char *address)
     return FALSE;
 }
 
+/* Digits only, so that nothing is left to errno. */
+static gboolean
+parse_port(const char *text, guint64 min, guint64 *ret_port)
+{
+    gsize digits = strspn(text, "0123456789");
+
+    if (digits == 0 || digits > 5 || text[digits] != '\0')
+        return FALSE;
+    *ret_port = g_ascii_strtoull(text, NULL, 10);
+    return *ret_port >= min && *ret_port <= G_MAXUINT16;
+}
+
 gboolean
 vr_address_parse(const char *address, gboolean host_optional, char **ret_host, guint16 *ret_port,
                  GError **error)
@@ -68,8 +80,7 @@ vr_address_parse(const char *address, gboolean host_optional, char **ret_host, g
     guint64 port;
     gsize len;
 
-    if (!colon ||
-        !g_ascii_string_to_unsigned(colon + 1, 10, host_optional ? 0 : 1, 65535, &port, NULL))
+    if (!colon || !parse_port(colon + 1, host_optional ? 0 : 1, &port))
         return bad_address(error, address);
     host = g_strndup(address, (gsize) (colon - address));
     len = strlen(host);

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <string.h>
-
 #include "plugin/check.h"
 #include "plugin/cycle/protection_push.h"
 #include "plugin/cycle/replicate.h"
@@ -88,14 +86,14 @@ step_create(VrJob *job, VrApp *app, GError **error)
            vr_app_set_state(app, row->uuid, VR_EVENT_CREATED, NULL, error);
 }
 
-/* TRUE if the peer that could not be reached answers again. */
+/* TRUE if the peer that could not be reached, or was restarted under a cycle, answers again. */
 static gboolean
 cause_is_gone(VrJob *job, VrApp *app, const GError *reason)
 {
     VrPeerClient *peer =
         vr_peer_pool_get(app->peers, json_object_get_string_member(vr_job_args(job), "peer"), NULL);
 
-    return strcmp(vr_error_slug(reason), "peer-unreachable") == 0 && peer != NULL &&
+    return vr_error_is_peer_away(reason) && peer != NULL &&
            vr_peer_client_hello(peer, NULL, vr_job_cancellable(job), NULL);
 }
 
