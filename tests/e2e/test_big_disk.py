@@ -31,8 +31,8 @@ class Peak:
             for host in self.hosts:
                 try:
                     now = checker.daemon_numbers(host)["private"]
-                except OSError:
-                    continue  # restarted meanwhile
+                except (OSError, KeyError):
+                    continue  # restarted meanwhile: gone, or not reaped yet
                 self.most[host.name] = max(self.most[host.name], now)
 
     def check(self):
