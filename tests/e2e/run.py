@@ -15,7 +15,7 @@ import time
 import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FIRST = ["lab", "checker", "pairing", "protect", "consistency", "bad_input", "planned_failover", "kill_source",
+FIRST = ["lab", "checker", "pairing", "protect", "consistency", "bad_input", "planned_failover", "uefi", "kill_source",
          "kill_target", "interval", "big_disk", "endurance"]
 
 
