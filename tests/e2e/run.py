@@ -3,6 +3,7 @@
 """Runs the tests: `tests/lab test [NAME...]`; NAME is a file (protect), a part of a test's name, or unit.
 
 A test is a function test_*() in test_*.py; each leaves the hosts as it found them. Fast files come first.
+A test in which a daemon crashed or complained about itself has failed, whatever else it saw.
 """
 import glob
 import importlib
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import time
 import traceback
+
+import lab
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIRST = ["lab", "checker", "pairing", "protect", "consistency", "bad_input", "planned_failover", "uefi", "kill_source",
@@ -38,6 +41,45 @@ def unit_tests():
     return passed, failed
 
 
+class Logs:
+    """What the daemons of both hosts have written since this was made."""
+
+    CRASHED = re.compile(r"ended with status (?!137$)(129|1[3-9]\d|2\d\d)$|CRITICAL|Sanitizer|runtime error:")
+    TAIL = 40
+
+    def __init__(self):
+        self.begin = {host: len(host.daemon_log()) for host in lab.hosts()}
+
+    def lines(self, host):
+        return host.daemon_log()[self.begin[host]:].splitlines()
+
+    def crashes(self):
+        return [f"{host}: {line}" for host in self.begin for line in self.lines(host) if self.CRASHED.search(line)]
+
+    def tail(self):
+        """Starts and ends of the daemons, and their last words."""
+        shown = []
+        for host in self.begin:
+            lines = self.lines(host)
+            shown += [f"{host}: {line}" for n, line in enumerate(lines)
+                      if n >= len(lines) - self.TAIL or line.startswith("--- ")]
+        return shown
+
+
+def run_test(function):
+    """None, or (first line, details) of the failure."""
+    logs = Logs()
+    try:
+        function()
+        crashes = logs.crashes()
+        if crashes:
+            raise lab.LabError("; ".join(crashes))
+    except Exception as e:
+        first = (str(e) or type(e).__name__).splitlines()[0]
+        return first, traceback.format_exc().splitlines() + logs.tail()
+    return None
+
+
 def main(wanted):
     passed = failed = 0
     matched = set()
@@ -55,13 +97,11 @@ def main(wanted):
             if wanted and not hits:
                 continue
             began = time.monotonic()
-            try:
-                function()
-            except Exception as e:
+            failure = run_test(function)
+            if failure:
                 failed += 1
-                first = (str(e) or type(e).__name__).splitlines()[0]
-                print(f"not ok {full}: {first}", flush=True)
-                print("".join("    " + line for line in traceback.format_exc().splitlines(True)), file=sys.stderr)
+                print(f"not ok {full}: {failure[0]}", flush=True)
+                print("\n".join("    " + line for line in failure[1]), file=sys.stderr, flush=True)
                 continue
             passed += 1
             print(f"ok {full} ({time.monotonic() - began:.1f} s)", flush=True)
