@@ -127,22 +127,20 @@ static gboolean
 check_foreign_job(VrApp *app, const VrDomInfo *info, VrFindings *findings, GError **error)
 {
     g_autofree char *socket = NULL;
-    g_autoptr(VrDom) dom = NULL;
-    virDomainJobInfo job = {0};
+    g_autoptr(GError) busy = NULL;
 
     if (info->state == VR_DOM_SHUTOFF)
         return TRUE;
     if (!vr_point_backup_job_socket(app->conn, info->uuid, &socket, error))
         return FALSE;
-    if (socket != NULL && vr_point_backup_socket_is_ours(socket))
+    if ((socket != NULL && vr_point_backup_socket_is_ours(socket)) ||
+        vr_point_backup_check_idle(app->conn, info->uuid, &busy))
         return TRUE;
-    dom = vr_dom_open(app->conn, info->uuid, error);
-    if (dom == NULL)
+    if (!g_error_matches(busy, VR_ERROR, VR_ERROR_CONFLICT)) {
+        g_propagate_error(error, g_steal_pointer(&busy));
         return FALSE;
-    if (virDomainGetJobInfo(dom->dom, &job) == 0 && job.type != VIR_DOMAIN_JOB_NONE)
-        vr_findings_add(findings, VR_FINDING_ERROR, "backup-job-running",
-                        "Wait until it has ended, or end it: virsh domjobabort.",
-                        "domain '%s' has a backup or other job of another program", info->name);
+    }
+    vr_findings_add(findings, VR_FINDING_ERROR, vr_error_slug(busy), vr_error_action(busy), "%s", busy->message);
     return TRUE;
 }
 

@@ -13,6 +13,8 @@
 #define RANDOM_LEN 8
 #define END_US (60 * G_USEC_PER_SEC)
 #define POLL_US (G_USEC_PER_SEC / 50)
+/* How long a job that just begins may have no data yet. */
+#define BEGIN_US (5 * G_USEC_PER_SEC)
 
 char *
 vr_point_backup_find_dir(int id, GError **error)
@@ -54,14 +56,11 @@ socket_in(const char *xml)
     return end ? g_strndup(start, (gsize) (end - start)) : g_strdup("");
 }
 
-gboolean
-vr_point_backup_job_socket(VrConn *conn, const char *uuid, char **ret_socket, GError **error)
+static gboolean
+ask_socket(VrDom *dom, char **ret_socket, GError **error)
 {
-    g_autoptr(VrDom) dom = vr_dom_open(conn, uuid, error);
     char *xml;
 
-    if (!dom)
-        return FALSE;
     *ret_socket = NULL;
     if (virDomainIsActive(dom->dom) == 0)
         return TRUE;
@@ -76,6 +75,80 @@ vr_point_backup_job_socket(VrConn *conn, const char *uuid, char **ret_socket, GE
         return TRUE;
     }
     vr_virerr_set(error, "domain '%s': cannot ask for its backup job", dom->name);
+    return FALSE;
+}
+
+gboolean
+vr_point_backup_job_socket(VrConn *conn, const char *uuid, char **ret_socket, GError **error)
+{
+    g_autoptr(VrDom) dom = vr_dom_open(conn, uuid, error);
+
+    return dom && ask_socket(dom, ret_socket, error);
+}
+
+/* FALSE in @ret_known: there is a backup job that libvirt has no data of. */
+static gboolean
+ask_type(VrDom *dom, int *ret_type, gboolean *ret_known, GError **error)
+{
+    virDomainJobInfo info;
+
+    *ret_known = virDomainGetJobInfo(dom->dom, &info) == 0;
+    if (*ret_known) {
+        *ret_type = info.type;
+        return TRUE;
+    }
+    if (virGetLastErrorCode() == VIR_ERR_INTERNAL_ERROR) {
+        vr_virerr_ignore();
+        return TRUE;
+    }
+    vr_virerr_set(error, "domain '%s': cannot ask for its job", dom->name);
+    return FALSE;
+}
+
+/* A job without data either just begins, which passes, or began when libvirtd was killed: then
+ * libvirt keeps it for as long as QEMU runs, and beyond (src/qemu/qemu_process.c restores it). */
+static gboolean
+check_type(VrDom *dom, GError **error)
+{
+    gint64 until = g_get_monotonic_time() + BEGIN_US;
+    int type = VIR_DOMAIN_JOB_NONE;
+    gboolean known = FALSE;
+
+    for (;;) {
+        if (!ask_type(dom, &type, &known, error))
+            return FALSE;
+        if (known || g_get_monotonic_time() > until)
+            break;
+        g_usleep(POLL_US);
+    }
+    if (known && type == VIR_DOMAIN_JOB_NONE)
+        return TRUE;
+    if (known)
+        vr_set_error(error, VR_ERROR_CONFLICT, "domain-busy", "Wait for the other job to end.",
+                     "domain '%s': another job is running", dom->name);
+    else
+        vr_set_error(error, VR_ERROR_CONFLICT, "backup-job-lost",
+                     "Shut the domain off, restart libvirtd, then start the domain.",
+                     "domain '%s': libvirtd was killed while it began a backup job, has lost it "
+                     "and takes no other",
+                     dom->name);
+    return FALSE;
+}
+
+gboolean
+vr_point_backup_check_idle(VrConn *conn, const char *uuid, GError **error)
+{
+    g_autoptr(VrDom) dom = vr_dom_open(conn, uuid, error);
+    g_autofree char *socket = NULL;
+
+    if (!dom || !ask_socket(dom, &socket, error))
+        return FALSE;
+    if (!socket)
+        return check_type(dom, error);
+    vr_set_error(error, VR_ERROR_CONFLICT, "backup-job-running",
+                 "Wait for the other backup to end, or end it with 'virsh domjobabort'.",
+                 "domain '%s': another backup job is running (%s)", dom->name,
+                 *socket ? socket : "no UNIX socket");
     return FALSE;
 }
 

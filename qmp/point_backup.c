@@ -74,35 +74,6 @@ backup_free(gpointer data)
 
 /* Preparing. */
 
-static gboolean
-check_no_job(VrPoint *self, GError **error)
-{
-    g_autoptr(VrDom) dom = vr_dom_open(self->conn, self->uuid, error);
-    g_autofree char *socket = NULL;
-    virDomainJobInfo info;
-
-    if (!dom)
-        return FALSE;
-    if (!vr_point_backup_job_socket(self->conn, self->uuid, &socket, error))
-        return FALSE;
-    if (socket) {
-        vr_set_error(error, VR_ERROR_CONFLICT, "backup-job-running",
-                     "Wait for the other backup to end, or end it with 'virsh domjobabort'.",
-                     "domain '%s': another backup job is running (%s)", dom->name,
-                     *socket ? socket : "no UNIX socket");
-        return FALSE;
-    }
-    if (virDomainGetJobInfo(dom->dom, &info) < 0) {
-        vr_virerr_set(error, "domain '%s': cannot ask for its job", dom->name);
-        return FALSE;
-    }
-    if (info.type == VIR_DOMAIN_JOB_NONE)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_CONFLICT, "domain-busy", "Wait for the other job to end.",
-                 "domain '%s': another job is running", dom->name);
-    return FALSE;
-}
-
 /* So that begin rarely fails: it would with the guest frozen, and old libvirt is fragile there.
  * Only what says that tracking is lost counts; anything else begin itself will say better. */
 static gboolean
@@ -148,7 +119,7 @@ backup_prepare(VrPoint *self, GError **error)
 {
     Backup *backup = self->impl;
 
-    if (!check_no_job(self, error) || !check_bases(self, error))
+    if (!vr_point_backup_check_idle(self->conn, self->uuid, error) || !check_bases(self, error))
         return FALSE;
     for (guint i = 0; i < self->disks->len; i++) {
         const VrPointDiskState *disk = vr_point_disk_state(self, i);

@@ -19,7 +19,7 @@ import lab
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIRST = ["lab", "checker", "pairing", "protect", "consistency", "bad_input", "planned_failover", "uefi", "kill_source",
-         "kill_target", "interval", "big_disk", "endurance"]
+         "kill_target", "libvirtd", "interval", "big_disk", "endurance"]
 
 
 def subjects():
