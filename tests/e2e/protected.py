@@ -123,7 +123,7 @@ class Protected:
     def protect(self):
         """Until the first recovery point and the scheduled one behind it are there."""
         self.source.vr("protect", self.guest.name, "--to", self.target.name, "--policy", self.policy)
-        wait_for(lambda: len(self.points()) >= 2, 20, "the first scheduled cycle")
+        wait_for(lambda: self.last_number() >= 2, 20, "the first scheduled cycle")
 
     def __exit__(self, *unused):
         for host in (self.target, self.source):
@@ -195,10 +195,11 @@ class Protected:
         return points[-1]["number"] if points else 0
 
     def scheduled(self):
-        """The source will go on by itself."""
-        info = self.info()
-        if info["state"] != "protected" or not info["next_cycle"]:
-            raise LabError(f"{self.guest.name} does not go on: {info}")
+        """The source will go on by itself; while a cycle runs, the time of the next one is not known."""
+        def goes_on():
+            info = self.info()
+            return info["state"] == "protected" and info["next_cycle"]
+        wait_for(goes_on, 20, f"{self.guest.name} goes on: {self.info()}")
 
 
 def restart(host, **env):

@@ -91,7 +91,7 @@ def test_killed_initial_replication_resumes():
         sent = sent_bytes(p.source) - before
         # What was under way at each of three kills (two bodies) is sent again.
         assert size < sent < 1.06 * size + 3 * 2 * 8 * MIB, f"{sent / MIB:.0f} MiB sent for {size / MIB:.0f} MiB"
-        wait_for(lambda: len(p.points()) >= 2, 20, "the first scheduled cycle")
+        wait_for(lambda: p.last_number() >= 2, 20, "the first scheduled cycle")
         with Witness(p.source, p.guest.name) as witness:
             restart(p.source, VR_FAULT="S8:stop")
             p.sync()
