@@ -4,23 +4,6 @@
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_wait.h"
 
-static const char *const merged[] = {"downtime_seconds", "root_source", "root_target"};
-
-/* The keys that a failover adds to a job (design: JSON keys) stand in its result. */
-static void
-merge_result(JsonObject *job)
-{
-    JsonObject *result = vr_cli_json_member(job, "result");
-
-    for (gsize i = 0; i < G_N_ELEMENTS(merged); i++) {
-        if (result && json_object_has_member(result, merged[i]))
-            json_object_set_member(job, merged[i],
-                                   json_node_copy(json_object_get_member(result, merged[i])));
-        else if (!json_object_has_member(job, merged[i]))
-            json_object_set_null_member(job, merged[i]);
-    }
-}
-
 static void
 say_result(VrCli *cli, const char *domain, JsonObject *job)
 {
@@ -51,7 +34,6 @@ vr_cli_failover(VrCli *cli, const VrCliArgs *args, GError **error)
         return FALSE;
     if (!job)
         return TRUE;
-    merge_result(vr_cli_json_object(job));
     if (cli->json)
         vr_cli_json_print(cli->out, job);
     else

@@ -296,12 +296,15 @@ vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     gint64 now = g_get_monotonic_time();
     Entry *entry = find(self, uuid);
+    VrScheduleInput input;
     gint64 due;
 
     *ret_info = (VrScheduleInfo){.app_age_us = -1};
     if (entry == NULL)
         return;
-    due = entry->idle ? VR_SCHEDULE_NEVER : vr_schedule_next_due(&entry->input, now);
+    input = entry->input;
+    input.running = input.requested = FALSE; /* the one after the cycle that runs */
+    due = entry->idle ? VR_SCHEDULE_NEVER : vr_schedule_next_due(&input, now);
     ret_info->known = TRUE;
     ret_info->next_due_us = due == VR_SCHEDULE_NEVER ? 0 : to_wall(MAX(due, now));
     ret_info->idle = entry->idle;

@@ -184,6 +184,23 @@ set_parsed(JsonObject *object, const char *name, const char *text)
         json_object_set_null_member(object, name);
 }
 
+/* The keys that a failover adds to a job (design: JSON keys); null until they are known. */
+static void
+add_failover(JsonObject *object)
+{
+    static const char *const keys[] = {"downtime_seconds", "root_source", "root_target"};
+    JsonObject *result = vr_json_object_in(object, "result");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(keys); i++) {
+        JsonNode *known = result != NULL ? json_object_get_member(result, keys[i]) : NULL;
+
+        if (known != NULL)
+            json_object_set_member(object, keys[i], json_node_copy(known));
+        else
+            json_object_set_null_member(object, keys[i]);
+    }
+}
+
 JsonNode *
 vr_job_row_json(const VrJobRow *row)
 {
@@ -202,6 +219,8 @@ vr_job_row_json(const VrJobRow *row)
     set_time(object, "ended", row->ended_us);
     set_parsed(object, "error", row->error);
     set_parsed(object, "result", row->result);
+    if (g_str_equal(row->kind, "failover"))
+        add_failover(object);
     json_node_take_object(node, object);
     return node;
 }

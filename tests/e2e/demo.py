@@ -100,11 +100,10 @@ def failover(kvm1, kvm2, guest):
     say(f"last transaction of the source: {last}; found by the replica: {replica.found[-1]}; its first: {first}")
     prove(replica.found[-1] == (int(last), int(last)), "nothing was lost")
     prove(int(first) == int(last) + 1, f"the replica goes on with number {first}")
-    result = job["result"]
-    prove(result["root_source"] == result["root_target"] and "equal" in out,
-          f"the digest over all disks is equal on both hosts ({result['root_source'][:16]}...)")
+    prove(job["root_source"] == job["root_target"] and "equal" in out,
+          f"the digest over all disks is equal on both hosts ({job['root_source'][:16]}...)")
     pause = min(t for t, line in replica.lines if line.startswith("ACK ")) - serial.last_ack_at
-    prove(result["downtime_seconds"] < 30, f"downtime {result['downtime_seconds']:.1f} s by the job; "
+    prove(job["downtime_seconds"] < 30, f"downtime {job['downtime_seconds']:.1f} s by the job; "
           f"{pause:.1f} s between two transactions, the guest's boot included")
 
 

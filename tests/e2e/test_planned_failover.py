@@ -57,7 +57,7 @@ def check_moved(guest, source, target, job, complete=False):
     # a job that went on after a restart, and one that follows the source's, have not seen every step
     assert {s["state"] for s in job["steps"]} <= {"completed", "pending"}, job["steps"]
     assert not complete or [s["state"] for s in job["steps"]] == ["completed"] * 6, job["steps"]
-    result = job["result"]
+    result = {key: job[key] for key in ("downtime_seconds", "root_source", "root_target")}
     assert re.fullmatch("[0-9a-f]{64}", result["root_source"]) and result["root_source"] == result["root_target"]
     assert 0 < result["downtime_seconds"] < 60, result
     infos = [host.vr("info", guest.name) for host in (source, target)]
