@@ -280,7 +280,8 @@ vr_layer_reopen(const char *path, guint64 size_bytes, GError **error)
     if (!reopen_file(self, &file_size, error) || !map_tables(self, error) ||
         !scan_tables(self, file_size, error))
         return NULL;
-    if (ftruncate(self->fd, (off_t) (self->next * VR_CHUNK_SIZE)) < 0) {
+    /* Synced, because clusters that no entry has now are given to others from here on. */
+    if (ftruncate(self->fd, (off_t) (self->next * VR_CHUNK_SIZE)) < 0 || fdatasync(self->fd) < 0) {
         vr_layer_set_errno(self, "size", error);
         return NULL;
     }
@@ -479,9 +480,10 @@ vr_layer_drop(VrLayer *self, guint64 chunk)
 
     g_return_if_fail(chunk < self->chunks);
     entry = vr_layer_entry(self, chunk);
-    /* The table page exists, so that this needs no room. */
-    if (entry != 0 && entries_put(self, chunk, 1, &none, NULL))
-        release_cluster(self, entry);
+    /* The table page exists, so that this needs no room. The cluster is left alone: after a power
+     * loss it may be another chunk's. */
+    if (entry != 0 && entries_put(self, chunk, 1, &none, NULL) && (entry & QCOW2_OFFSET_MASK) != 0)
+        __atomic_fetch_sub(&self->data, 1, __ATOMIC_RELAXED);
 }
 
 guint64

@@ -41,7 +41,7 @@ gboolean vr_layer_zero(VrLayer *self, guint64 first, guint64 count,
 /** FALSE with NOT_FOUND if the layer has no entry for the chunk; a zero entry gives zeros. */
 gboolean vr_layer_read(VrLayer *self, guint64 chunk, guint8 *ret_data, GError **error);
 
-/** Forgets the chunk's entry (reads fall through to the backing file again). */
+/** Forgets the chunk's entry (reads fall through to the backing file again); its room is not given back. */
 void vr_layer_drop(VrLayer *self, guint64 chunk);
 
 /** First chunk from @from on that has an entry, or the number of chunks of the disk. */

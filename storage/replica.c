@@ -35,13 +35,26 @@ check_manifests(VrReplica *self, GError **error)
     return TRUE;
 }
 
+/* What finds no room now is repeated by the next cycle; nobody who wants an RP needs it. */
+static gboolean
+finish_head(VrReplica *self, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (vr_replica_finish_head(self, &local) ||
+        g_error_matches(local, VR_ERROR, VR_ERROR_NO_SPACE))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
 static gboolean
 recover(VrReplica *self, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
     if (!vr_replica_check_index(self, error) || !vr_replica_make_dirs(self, error) ||
-        !check_manifests(self, error) || !vr_replica_finish_head(self, error) ||
+        !check_manifests(self, error) || !finish_head(self, error) ||
         !vr_replica_unpublish(self, error) || !vr_replica_sweep_incoming(self, error))
         return FALSE;
     /* Retention comes back to it, and the RPs are whole without it. */
@@ -243,12 +256,10 @@ layer_path(VrReplica *self, const VrRpRow *row, const char *disk)
 static const VrRpRow *
 row_below(VrReplica *self, GPtrArray *rows, guint *i, const char *disk)
 {
-    while (*i > 0) {
+    while (vr_replica_row_disk_floor(rows, *i, disk) > 0) {
         const VrRpRow *below = rows->pdata[--*i];
         g_autofree char *path = layer_path(self, below, disk);
 
-        if (vr_replica_row_disk_size(below, disk) == 0)
-            return NULL;
         if (below->state == VR_RP_LISTED || g_file_test(path, G_FILE_TEST_EXISTS))
             return below;
     }

@@ -39,7 +39,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrReplica, vr_replica_close)
  * base must equal the head. Repeating with the same cycle id is harmless. An older open cycle is closed and,
  * if base, disk names and sizes agree, its data adopted; data from before a restart of ours is first read back and
  * compared with its digests, what does not match is dropped.
- * Errors: REFUSED "base-mismatch", REFUSED "cycle-committed" (same id already committed), NO_SPACE, INVALID.
+ * Errors: REFUSED "base-mismatch", REFUSED "cycle-committed" (same id already committed), NO_SPACE, INVALID,
+ * CORRUPT "replica-missing" (layers of the head are not there: the store is not mounted).
  */
 gboolean vr_replica_begin(VrReplica *self, const VrCycleBegin *begin, guint64 *ret_held, GError **error);
 

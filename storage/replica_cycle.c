@@ -116,10 +116,13 @@ begin_locked(VrReplica *self, const VrCycleBegin *begin, guint64 *ret_held, GErr
     if (!rows)
         return FALSE;
     head = vr_replica_last_row(rows);
-    if (!check_base(self, begin, head, error))
+    if (!check_base(self, begin, head, error) || !vr_replica_check_layers(self, head, error))
         return FALSE;
-    if (!self->open)
+    if (!self->open) {
+        if (!vr_replica_unpublish(self, error))
+            return FALSE;
         load_left(self, head);
+    }
     if (self->open && same_disks(self->open->begin, begin)) {
         if (!vr_incoming_prove(self, self->open, error) ||
             (strcmp(self->open->begin->cycle, begin->cycle) != 0 &&

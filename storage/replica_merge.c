@@ -9,6 +9,7 @@
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "storage/file_util.h"
+#include "storage/json_util.h"
 #include "storage/replica_private.h"
 #include "storage/run_program.h"
 
@@ -23,6 +24,8 @@
 
 typedef struct {
     VrReplica *replica;
+    GPtrArray *rows;      /* borrowed, like the next three */
+    guint index;          /* of lower */
     const VrRpRow *lower; /* k */
     const VrRpRow *upper; /* n */
     const VrRpRow *below; /* the one before k, nullable */
@@ -70,7 +73,7 @@ any_in_use(const Merge *m, GPtrArray *disks)
 static char *
 below_name(const Merge *m, const char *disk)
 {
-    if (!m->below || vr_replica_row_disk_size(m->below, disk) == 0)
+    if (vr_replica_row_disk_floor(m->rows, m->index, disk) == 0)
         return NULL;
     return g_strdup_printf("%" G_GUINT64_FORMAT ".qcow2", m->below->rp.number);
 }
@@ -157,7 +160,7 @@ move_data(Merge *m, const char *disk, GCancellable *cancel, GError **error)
     g_autofree char *lower_sums = file_of(m, m->lower, disk, "sums");
     g_autofree char *upper_sums = file_of(m, m->upper, disk, "sums");
     g_autofree char *merged_sums = file_of(m, m->upper, disk, "sums.tmp");
-    guint64 chunks = vr_chunk_count(vr_replica_row_disk_size(m->upper, disk));
+    guint64 chunks = vr_chunk_count(vr_replica_row_disk_floor(m->rows, m->index + 1, disk));
 
     return check_headers(m, disk, lower, upper, error) &&
            commit_down(m, disk, lower, upper, cancel, error) &&
@@ -190,15 +193,17 @@ unlink_missing_ok(const char *path, GError **error)
     return FALSE;
 }
 
+/* Also where n has nothing of k's: no such disk, or one that was away in between. */
 static gboolean
 is_done(const Merge *m, const char *disk)
 {
     g_autofree char *lower = file_of(m, m->lower, disk, "qcow2");
 
-    return vr_replica_row_disk_size(m->upper, disk) == 0 || !g_file_test(lower, G_FILE_TEST_EXISTS);
+    return vr_replica_row_disk_floor(m->rows, m->index + 1, disk) == 0 ||
+           !g_file_test(lower, G_FILE_TEST_EXISTS);
 }
 
-/* Files of k that are left: digests, and layers of disks that n does not have. */
+/* Files of k that are left: digests, and layers that n is not backed by. */
 static gboolean
 remove_lower(Merge *m, GPtrArray *disks, GError **error)
 {
@@ -236,6 +241,48 @@ count_data(Merge *m, GError **error)
     return disks != NULL;
 }
 
+/* Disks of n, now that the row before it is the one before k. (transfer full) */
+static char *
+merged_disks(const Merge *m, GError **error)
+{
+    g_autoptr(GPtrArray) disks = vr_replica_row_disks(m->upper, error);
+    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_ARRAY);
+    JsonArray *array = json_array_new();
+
+    json_node_take_array(node, array);
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        guint64 floor = MIN(vr_replica_row_disk_floor(m->rows, m->index, disk->name),
+                            vr_replica_row_disk_floor(m->rows, m->index + 1, disk->name));
+        guint64 before = m->below ? vr_replica_row_disk_size(m->below, disk->name) : 0;
+        JsonObject *object = json_object_new();
+
+        json_object_set_string_member(object, "name", disk->name);
+        json_object_set_int_member(object, "size", (gint64) disk->size_bytes);
+        if (floor < MIN(before, disk->size_bytes))
+            json_object_set_int_member(object, "floor", (gint64) floor);
+        json_array_add_object_element(array, object);
+    }
+    return disks ? vr_json_to_text(node) : NULL;
+}
+
+static gboolean
+record(const Merge *m, GError **error)
+{
+    VrReplica *self = m->replica;
+    g_autofree char *disks = merged_disks(m, error);
+
+    if (!disks || !vr_state_begin(self->state, error))
+        return FALSE;
+    if (!vr_state_rp_set_stored(self->state, self->uuid, m->upper->rp.number,
+                                m->data_chunks * VR_CHUNK_SIZE, disks, error) ||
+        !vr_state_rp_delete(self->state, self->uuid, m->lower->rp.number, error)) {
+        vr_state_rollback(self->state);
+        return FALSE;
+    }
+    return vr_state_commit(self->state, error);
+}
+
 static gboolean
 finish(Merge *m, GPtrArray *disks, GError **error)
 {
@@ -243,10 +290,7 @@ finish(Merge *m, GPtrArray *disks, GError **error)
     gboolean ok;
 
     g_mutex_lock(&self->lock);
-    ok = remove_lower(m, disks, error) && count_data(m, error) &&
-         vr_state_rp_set_bytes(self->state, self->uuid, m->upper->rp.number,
-                               m->data_chunks * VR_CHUNK_SIZE, error) &&
-         vr_state_rp_delete(self->state, self->uuid, m->lower->rp.number, error) &&
+    ok = remove_lower(m, disks, error) && count_data(m, error) && record(m, error) &&
          vr_replica_write_index(self, error);
     g_rw_lock_writer_lock(&self->io);
     if (ok && !self->open)
@@ -276,7 +320,8 @@ run_merge(Merge *m, GPtrArray *disks, GCancellable *cancel, GError **error)
            vr_fault_point(VR_STEP_M4, error);
 }
 
-/* M1. @ret_skip: the RP is not there any more, is held or is in use. */
+/* M1. @ret_skip: one of the two is held. Repeated when a merge is redone: it may be held since, or
+ * the index may not have been written. */
 static gboolean
 retire(Merge *m, gboolean *ret_skip, GError **error)
 {
@@ -289,8 +334,8 @@ retire(Merge *m, gboolean *ret_skip, GError **error)
     *ret_skip = held_lower || held_upper;
     if (*ret_skip)
         return TRUE;
-    return vr_state_rp_set_state(self->state, self->uuid, m->lower->rp.number, VR_RP_RETIRING,
-                                 error) &&
+    return (m->redo || vr_state_rp_set_state(self->state, self->uuid, m->lower->rp.number,
+                                             VR_RP_RETIRING, error)) &&
            vr_replica_write_index(self, error);
 }
 
@@ -301,25 +346,25 @@ merge_row(VrReplica *self, GPtrArray *rows, guint index, GCancellable *cancel, G
 {
     Merge m = {
         .replica = self,
+        .rows = rows,
+        .index = index,
         .lower = rows->pdata[index],
         .upper = rows->pdata[index + 1],
         .below = index > 0 ? rows->pdata[index - 1] : NULL,
     };
     g_autoptr(GPtrArray) disks = vr_replica_row_disks(m.lower, error);
-    gboolean skip = FALSE, ok = TRUE;
+    gboolean skip = FALSE, ok;
 
     m.redo = m.lower->state == VR_RP_RETIRING;
     if (!disks)
         return FALSE;
     if (any_in_use(&m, disks))
         return TRUE;
-    if (!m.redo) {
-        g_mutex_lock(&self->lock);
-        ok = retire(&m, &skip, error);
-        g_mutex_unlock(&self->lock);
-        if (!ok || skip)
-            return ok;
-    }
+    g_mutex_lock(&self->lock);
+    ok = retire(&m, &skip, error);
+    g_mutex_unlock(&self->lock);
+    if (!ok || skip)
+        return ok;
     return (m.redo || vr_fault_point(VR_STEP_M1, error)) && run_merge(&m, disks, cancel, error);
 }
 

@@ -102,6 +102,33 @@ vr_replica_row_disk_size(const VrRpRow *row, const char *name)
     return 0;
 }
 
+static guint64
+noted_floor(const VrRpRow *row, const char *name)
+{
+    g_autoptr(JsonNode) node =
+        vr_json_parse(row->disks, strlen(row->disks), VR_JSON_MAX_BYTES, NULL);
+    JsonArray *disks = vr_json_as_array(node);
+    guint64 floor;
+
+    for (guint i = 0; disks && i < json_array_get_length(disks); i++) {
+        JsonObject *disk = vr_json_object_at(disks, i);
+        if (disk && g_strcmp0(vr_json_string(disk, "name", VR_NAME_MAX, NULL), name) == 0 &&
+            vr_json_uint(disk, "floor", VR_MAX_DISK_BYTES, &floor, NULL))
+            return floor;
+    }
+    return G_MAXUINT64;
+}
+
+guint64
+vr_replica_row_disk_floor(GPtrArray *rows, guint index, const char *name)
+{
+    guint64 size = vr_replica_row_disk_size(rows->pdata[index], name);
+    guint64 before = index > 0 ? vr_replica_row_disk_size(rows->pdata[index - 1], name) : 0;
+
+    return size > 0 && before > 0 ? MIN(MIN(size, before), noted_floor(rows->pdata[index], name))
+                                  : 0;
+}
+
 const VrRpRow *
 vr_replica_last_row(GPtrArray *rows)
 {

@@ -61,6 +61,10 @@ gboolean vr_replica_parse_layer_name(const char *name, guint64 *ret_number,
 GPtrArray *vr_replica_row_disks(const VrRpRow *row, GError **error);
 /** Size of disk @name in @row, 0 if it has none. */
 guint64 vr_replica_row_disk_size(const VrRpRow *row, const char *name);
+/** Smallest size that disk @name of row @index has had since the row before; 0: it was not there,
+ * its layer has no backing file. A merge notes it in the row as "floor" where the sizes of the two
+ * rows do not say it. */
+guint64 vr_replica_row_disk_floor(GPtrArray *rows, guint index, const char *name);
 /** Last of @rows (element-type VrRpRow) or NULL; borrowed. */
 const VrRpRow *vr_replica_last_row(GPtrArray *rows);
 VrRecoveryPoint *vr_replica_copy_rp(const VrRecoveryPoint *rp);
@@ -88,6 +92,8 @@ guint64 vr_incoming_held(VrIncoming *self);
 
 /* replica_recover.c: caller holds lock and io (write). */
 
+/** Refuses to go on above layers that are not there. @head: nullable. */
+gboolean vr_replica_check_layers(VrReplica *self, const VrRpRow *head, GError **error);
 /** Layers and directories without a row go back to the cycle that published them, or away. */
 gboolean vr_replica_unpublish(VrReplica *self, GError **error);
 /** Keeps at most one cycle that can go on. */
@@ -124,7 +130,7 @@ gboolean vr_replica_redo_merges(VrReplica *self, GCancellable *cancel, GError **
 void vr_sums_append(GByteArray *records, guint64 chunk, const VrDigest *digest);
 /** The overlay of @manifest, durable. */
 gboolean vr_sums_write(const char *path, VrManifest *manifest, GError **error);
-/** @upper over @lower, without chunks from @end on, to @out, durable. */
+/** @upper over @lower without its chunks from @end on, to @out, durable. */
 gboolean vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end,
                        GError **error);
 /** Chunks that are not zero. */

@@ -120,10 +120,38 @@ unpublish_points(VrReplica *self, GPtrArray *rows, guint64 next, const char *cyc
             continue;
         if (cycle && number == next)
             to = vr_replica_path(self, "incoming/%s/rp", cycle);
-        if (!take_back(from, to, error))
+        if ((to && !vr_remove_tree(to, error)) || !take_back(from, to, error))
             return FALSE;
     }
     return TRUE;
+}
+
+gboolean
+vr_replica_check_layers(VrReplica *self, const VrRpRow *head, GError **error)
+{
+    g_autoptr(GPtrArray) disks = head ? vr_replica_row_disks(head, error) : NULL;
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        g_autofree char *path =
+            vr_replica_path(self, "%s/%" G_GUINT64_FORMAT ".qcow2", disk->name, head->rp.number);
+
+        if (g_file_test(path, G_FILE_TEST_IS_REGULAR))
+            continue;
+        vr_set_error(error, VR_ERROR_CORRUPT, "replica-missing",
+                     "Mount the file system of the store; if it is gone, unprotect the domain and "
+                     "protect it again.",
+                     "layer '%s' of the newest recovery point is not there", path);
+        return FALSE;
+    }
+    return !head || disks;
+}
+
+/* Half an index: its writer was killed. */
+static gboolean
+is_half_index(const char *name)
+{
+    return g_str_has_prefix(name, "manifest.json.") && g_str_has_suffix(name, ".tmp");
 }
 
 gboolean
@@ -138,6 +166,10 @@ vr_replica_unpublish(VrReplica *self, GError **error)
     if (!rows || !unpublish_points(self, rows, next, cycle, error))
         return FALSE;
     for (guint i = 0; i < names->len; i++) {
+        g_autofree char *path = g_build_filename(self->dir, names->pdata[i], NULL);
+
+        if (is_half_index(names->pdata[i]))
+            (void) unlink(path);
         if (vr_replica_disk_name_ok(names->pdata[i]) &&
             !unpublish_disk(self, names->pdata[i], rows, next, cycle, error))
             return FALSE;
@@ -211,29 +243,31 @@ vr_replica_mark_rebuild(VrReplica *self, GError **error)
     return vr_write_file_atomic(marker, "", 0, 0600, error);
 }
 
-/* The layers of one disk in order, each with the size it had, so that what a smaller one cut is
+/* The layers of one disk in order, each with the sizes it had, so that what a smaller one cut is
  * gone. */
 static gboolean
 rebuild_disk(VrReplica *self, GPtrArray *rows, const char *name, GError **error)
 {
-    gboolean fresh = TRUE;
-
     for (guint i = 0; i < rows->len; i++) {
         const VrRpRow *row = rows->pdata[i];
         guint64 size = vr_replica_row_disk_size(row, name);
+        guint64 floor = vr_replica_row_disk_floor(rows, i, name);
         g_autofree char *sums =
             vr_replica_path(self, "%s/%" G_GUINT64_FORMAT ".sums", name, row->rp.number);
         g_autoptr(VrManifest) manifest = NULL;
 
-        if (size == 0) {
-            fresh = TRUE;
+        if (size == 0)
             continue;
+        if (floor > 0 && floor < size) {
+            manifest = vr_manifest_open(self->manifest_dir, name, floor, error);
+            if (!manifest)
+                return FALSE;
+            g_clear_pointer(&manifest, vr_manifest_close);
         }
         manifest = vr_manifest_open(self->manifest_dir, name, size, error);
         if (!manifest || !vr_manifest_discard(manifest, error) ||
-            (fresh && !vr_manifest_reset(manifest, error)))
+            (floor == 0 && !vr_manifest_reset(manifest, error)))
             return FALSE;
-        fresh = FALSE;
         /* While a merge is under way the lower file may be gone already: the upper one has it all.
          */
         if (row->state == VR_RP_RETIRING && !g_file_test(sums, G_FILE_TEST_EXISTS))

@@ -119,11 +119,17 @@ merge_files(FILE *lower, const char *lower_path, FILE *upper, const char *upper_
 
     if (!next(lower, lower_path, &a, TRUE, error) || !next(upper, upper_path, &b, TRUE, error))
         return FALSE;
-    while (MIN(a.chunk, b.chunk) < end) {
+    for (;;) {
         const Record *record = b.chunk <= a.chunk ? &b : &a;
         gboolean skip_lower = a.chunk <= b.chunk;
         gboolean skip_upper = b.chunk <= a.chunk;
 
+        if (skip_lower && !skip_upper && a.chunk >= end) {
+            a.chunk = G_MAXUINT64; /* and all behind it */
+            continue;
+        }
+        if (record->chunk == G_MAXUINT64)
+            return TRUE;
         if (!put(out, record)) {
             *ret_io_ok = FALSE;
             return TRUE;
@@ -133,7 +139,6 @@ merge_files(FILE *lower, const char *lower_path, FILE *upper, const char *upper_
         if (skip_upper && !next(upper, upper_path, &b, FALSE, error))
             return FALSE;
     }
-    return TRUE;
 }
 
 gboolean

@@ -144,12 +144,12 @@ vr_state_rp_set_state(VrState *self, const char *uuid, guint64 number, VrRpState
 }
 
 gboolean
-vr_state_rp_set_bytes(VrState *self, const char *uuid, guint64 number, guint64 bytes,
-                      GError **error)
+vr_state_rp_set_stored(VrState *self, const char *uuid, guint64 number, guint64 bytes,
+                       const char *disks, GError **error)
 {
     return vr_state_run(self, NULL, error,
-                        "UPDATE rp SET bytes = ?3 WHERE uuid = ?1 AND number = ?2", "sii", uuid,
-                        (gint64) number, (gint64) bytes);
+                        "UPDATE rp SET bytes = ?3, disks = ?4 WHERE uuid = ?1 AND number = ?2",
+                        "siis", uuid, (gint64) number, (gint64) bytes, disks);
 }
 
 gboolean

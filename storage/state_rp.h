@@ -17,7 +17,7 @@ typedef struct {
     char *uuid;
     VrRecoveryPoint rp; /* strings owned by this row */
     VrRpState state;
-    char *disks;        /* JSON text [{"name","size"}], order of BEGIN */
+    char *disks;        /* JSON text [{"name","size"}], order of BEGIN; "floor" where a merge noted it */
     char *attachments;  /* JSON text [{"name","size","sha256"}] */
 } VrRpRow;
 
@@ -34,7 +34,8 @@ GPtrArray *vr_state_rp_list(VrState *self, const char *uuid, GError **error);
 /** NULL without error if unknown. */
 VrRpRow *vr_state_rp_by_cycle(VrState *self, const char *uuid, const char *cycle, GError **error);
 gboolean vr_state_rp_set_state(VrState *self, const char *uuid, guint64 number, VrRpState state, GError **error);
-gboolean vr_state_rp_set_bytes(VrState *self, const char *uuid, guint64 number, guint64 bytes, GError **error);
+gboolean vr_state_rp_set_stored(VrState *self, const char *uuid, guint64 number, guint64 bytes, const char *disks,
+                                GError **error);
 gboolean vr_state_rp_delete(VrState *self, const char *uuid, guint64 number, GError **error);
 gboolean vr_state_rp_delete_all(VrState *self, const char *uuid, GError **error);
 

@@ -397,6 +397,34 @@ test_refused(Fixture *f, gconstpointer data)
     check_image(f, path);
 }
 
+/* After a power loss the table may still have an entry whose cluster was given to another chunk
+ * since. */
+static void
+test_stale_entry(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->dir, "stale.qcow2", NULL);
+    g_autoptr(VrLayer) layer = vr_layer_create(path, MiB, NULL);
+    guint8 *buf = aligned(2);
+    guint64 chunk = 3, entry;
+    off_t table = 2 * VR_CHUNK_SIZE;
+    int fd;
+
+    fill(buf, VR_CHUNK_SIZE, 7);
+    g_assert_true(vr_layer_write(layer, &chunk, 1, buf, NULL));
+    g_clear_pointer(&layer, vr_layer_close);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(pread(fd, &entry, 8, table + 8 * 3), ==, 8);
+    g_assert_cmpint(pwrite(fd, &entry, 8, table + 8 * 5), ==, 8);
+    close(fd);
+    layer = vr_layer_reopen(path, MiB, NULL);
+    vr_layer_drop(layer, 5);
+    g_assert_true(vr_layer_read(layer, 3, buf + VR_CHUNK_SIZE, NULL));
+    g_assert_cmpmem(buf, VR_CHUNK_SIZE, buf + VR_CHUNK_SIZE, VR_CHUNK_SIZE);
+    g_assert_true(vr_layer_seal(layer, NULL, NULL));
+    check_image(f, path);
+    free(buf);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -411,5 +439,6 @@ main(int argc, char **argv)
     g_test_add("/layer/64-TiB", Fixture, &large[1], set_up, test_large, tear_down);
     g_test_add("/layer/header", Fixture, NULL, set_up, test_header, tear_down);
     g_test_add("/layer/refused", Fixture, NULL, set_up, test_refused, tear_down);
+    g_test_add("/layer/stale-entry", Fixture, NULL, set_up, test_stale_entry, tear_down);
     return g_test_run();
 }

@@ -1208,6 +1208,252 @@ test_no_space(Fixture *f, gconstpointer data)
     g_assert_cmpint(umount(store), ==, 0);
 }
 
+/* The points can be used although the end of the last commit finds no room for the index. */
+static void
+test_open_full(Fixture *f, gconstpointer data)
+{
+    g_autofree char *store = at(f, "store");
+    g_autofree char *ballast = at(f, "store/ballast");
+    g_autofree char *cycle = vr_random_id();
+    g_autofree char *block = g_malloc0(MiB);
+    gsize n = MiB;
+    int fd;
+
+    close_target(f);
+    if (mount("none", store, "tmpfs", 0, "size=80m") < 0) {
+        g_test_skip("no right to mount a small file system");
+        return;
+    }
+    open_target(f);
+    two_disks(f);
+    good_cycle(f);
+    write_randomly(f, "vda", 2);
+    g_assert_true(WIFSIGNALED(run_other(f, "T6:kill", "cycle", cycle)));
+    fd = open(ballast, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while (n >= 4096) {
+        if (write(fd, block, n) != (gssize) n)
+            n /= 2;
+    }
+    close(fd);
+    open_target(f);
+    source_recover(f, cycle);
+    g_assert_cmpuint(judge(f), ==, 2);
+    g_assert_cmpint(g_unlink(ballast), ==, 0);
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 3);
+    close_target(f);
+    g_assert_cmpint(umount(store), ==, 0);
+}
+
+static GBytes *
+head_sums(Fixture *f, const char *disk)
+{
+    g_autoptr(GError) error = NULL;
+    GBytes *sums = vr_replica_head_sums(f->replica, disk, 0, 1000, &error);
+
+    g_assert_no_error(error);
+    return sums;
+}
+
+/* Digests of the head that come from the layers are what they were. */
+static void
+judge_rebuilt(Fixture *f, const char *disk)
+{
+    g_autofree char *sums = at(f, "manifests/%s.sums", disk);
+    g_autoptr(GBytes) before = head_sums(f, disk);
+    g_autoptr(GBytes) after = NULL;
+
+    close_target(f);
+    g_assert_cmpint(g_unlink(sums), ==, 0);
+    open_target(f);
+    after = head_sums(f, disk);
+    g_assert_cmpuint(g_bytes_get_size(before), ==, g_bytes_get_size(after));
+    g_assert_true(g_bytes_equal(before, after));
+}
+
+/* A disk is away, or smaller, in a point between two that stay. @data: the step at which the merge
+ * of that point is killed. */
+static void
+test_gap(Fixture *f, gconstpointer data)
+{
+    g_autofree char *spec = g_strdup_printf("%s:kill", (const char *) data);
+    g_autoptr(GError) error = NULL;
+
+    set_disk_size(f, "vda", 8 * MiB);
+    set_disk_size(f, "vdb", 2 * MiB);
+    write_disk(f, "vda", 0, 8 * MiB, FALSE);
+    write_disk(f, "vdb", 0, 2 * MiB, FALSE);
+    good_cycle(f);
+    g_assert_true(vr_replica_hold(f->replica, 1, "test", NULL));
+    set_disk_size(f, "vda", 3 * MiB + 512);
+    set_disk_size(f, "vdb", 0);
+    good_cycle(f);
+    set_disk_size(f, "vda", 8 * MiB);
+    set_disk_size(f, "vdb", 2 * MiB);
+    write_disk(f, "vda", 5 * MiB, MiB, FALSE);
+    write_disk(f, "vdb", 0, MiB, FALSE);
+    good_cycle(f);
+    write_disk(f, "vdb", MiB / 2, MiB / 4, FALSE);
+    good_cycle(f);
+    g_assert_cmpint(run_other(f, spec, "retain", ""), !=, 0);
+    open_target(f);
+    judge(f);
+    judge_rebuilt(f, "vda");
+    judge_rebuilt(f, "vdb");
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 2);
+    judge_rebuilt(f, "vda");
+    judge_rebuilt(f, "vdb");
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 3);
+    g_assert_true(vr_replica_release(f->replica, 1, "test", NULL));
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+    judge_rebuilt(f, "vda");
+    judge_rebuilt(f, "vdb");
+    judge_leftovers(f, FALSE);
+}
+
+/* Nothing is stored above layers that are not there: the store's file system is not mounted. */
+static void
+test_store_away(Fixture *f, gconstpointer data)
+{
+    g_autofree char *store = at(f, "store");
+    g_autofree char *away = at(f, "away");
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    good_cycle(f);
+    for (guint i = 0; i < 2; i++) {
+        g_autoptr(Source) s = NULL;
+
+        g_assert_cmpint(rename(store, away), ==, 0);
+        g_assert_cmpint(g_mkdir(store, 0700), ==, 0);
+        if (i == 1)
+            reopen_target(f);
+        s = source_new(f, NULL);
+        g_assert_false(source_begin(s, &error));
+        g_assert_error(error, VR_ERROR, VR_ERROR_CORRUPT);
+        g_assert_cmpstr(vr_error_slug(error), ==, "replica-missing");
+        g_clear_error(&error);
+        g_assert_true(vr_remove_tree(store, NULL));
+        g_assert_cmpint(rename(away, store), ==, 0);
+        if (i == 1)
+            reopen_target(f);
+        write_randomly(f, "vda", 2);
+        g_clear_pointer(&s, source_free);
+        good_cycle(f);
+        g_assert_cmpuint(judge(f), ==, 2 + i);
+    }
+}
+
+/* What a failed COMMIT could not take back does not stand in the way of the next one, nor of a
+ * start. */
+static void
+test_left_published(Fixture *f, gconstpointer data)
+{
+    g_autofree char *point = at(f, "store/" UUID "/rp/2");
+    g_autofree char *xml = at(f, "store/" UUID "/rp/2/domain.xml");
+    g_autofree char *next = at(f, "store/" UUID "/rp/3");
+    g_autofree char *next_xml = at(f, "store/" UUID "/rp/3/domain.xml");
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+
+    two_disks(f);
+    good_cycle(f);
+    g_assert_cmpint(g_mkdir(point, 0700), ==, 0);
+    g_assert_true(g_file_set_contents(xml, "left", -1, NULL));
+    write_randomly(f, "vda", 2);
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 2);
+
+    /* Killed in T5, with the point's directory in both places. */
+    s = source_new(f, NULL);
+    run_other(f, "T4:kill", "cycle", s->begin->cycle);
+    g_assert_cmpint(g_mkdir(next, 0700), ==, 0);
+    g_assert_true(g_file_set_contents(next_xml, "left", -1, NULL));
+    open_target(f);
+    g_clear_pointer(&s, source_free);
+    good_cycle(f);
+    g_assert_cmpuint(judge(f), ==, 3);
+    judge_leftovers(f, FALSE);
+}
+
+/* The index never lists a point whose merge has begun. */
+static void
+test_index_first(Fixture *f, gconstpointer data)
+{
+    g_autofree char *index = at(f, "store/" UUID "/manifest.json");
+    g_autofree char *text = NULL;
+    g_autofree char *after = NULL;
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    good_cycle(f);
+    write_randomly(f, "vda", 2);
+    good_cycle(f);
+    g_assert_true(g_file_get_contents(index, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "\"number\":1,"));
+    g_assert_cmpint(g_unlink(index), ==, 0);
+    g_assert_cmpint(g_mkdir(index, 0700), ==, 0);
+    g_assert_false(retain(f, &error)); /* unlisted, but the index could not be written */
+    g_clear_error(&error);
+    g_assert_cmpint(g_rmdir(index), ==, 0);
+    g_assert_true(g_file_set_contents(index, text, -1, NULL));
+    g_assert_true(vr_fault_init("M2:errno=EIO", NULL));
+    g_assert_false(retain(f, &error));
+    g_clear_error(&error);
+    g_assert_true(vr_fault_init(NULL, NULL));
+    g_assert_true(g_file_get_contents(index, &after, NULL, NULL));
+    g_assert_null(strstr(after, "\"number\":1,"));
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+/* A merge that was interrupted does not go on under a point that is held since. */
+static void
+test_held_since(Fixture *f, gconstpointer data)
+{
+    g_autofree char *layer = at(f, "store/" UUID "/vda/1.qcow2");
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    good_cycle(f);
+    write_randomly(f, "vda", 2);
+    good_cycle(f);
+    g_assert_true(vr_fault_init("M2:errno=EIO", NULL));
+    g_assert_false(retain(f, &error));
+    g_clear_error(&error);
+    g_assert_true(vr_fault_init(NULL, NULL));
+    g_assert_true(vr_replica_hold(f->replica, 2, "test", NULL));
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_true(g_file_test(layer, G_FILE_TEST_EXISTS));
+    g_assert_cmpuint(judge(f), ==, 1);
+    g_assert_true(vr_replica_release(f->replica, 2, "test", NULL));
+    retain(f, &error);
+    g_assert_no_error(error);
+    g_assert_false(g_file_test(layer, G_FILE_TEST_EXISTS));
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
+/* Half-written copies of the index go away. */
+static void
+test_temporary(Fixture *f, gconstpointer data)
+{
+    g_autofree char *half = at(f, "store/" UUID "/manifest.json.01234567.tmp");
+
+    two_disks(f);
+    good_cycle(f);
+    g_assert_true(g_file_set_contents(half, "{", -1, NULL));
+    reopen_target(f);
+    g_assert_false(g_file_test(half, G_FILE_TEST_EXISTS));
+    g_assert_cmpuint(judge(f), ==, 1);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1234,10 +1480,22 @@ main(int argc, char **argv)
     g_test_add("/replica/two-senders", Fixture, NULL, set_up, test_two_senders, tear_down);
     g_test_add("/replica/shrink-aborted", Fixture, NULL, set_up, test_shrink_aborted, tear_down);
     g_test_add("/replica/old-state", Fixture, NULL, set_up, test_old_state, tear_down);
+    for (guint i = 0; i < 4; i++) {
+        static const char *const steps[] = {"M1", "M2", "M3", "M4"};
+        g_autofree char *name = g_strdup_printf("/replica/gap-%s", steps[i]);
+
+        g_test_add(name, Fixture, steps[i], set_up, test_gap, tear_down);
+    }
+    g_test_add("/replica/store-away", Fixture, NULL, set_up, test_store_away, tear_down);
+    g_test_add("/replica/left-published", Fixture, NULL, set_up, test_left_published, tear_down);
+    g_test_add("/replica/index-first", Fixture, NULL, set_up, test_index_first, tear_down);
+    g_test_add("/replica/held-since", Fixture, NULL, set_up, test_held_since, tear_down);
+    g_test_add("/replica/temporary", Fixture, NULL, set_up, test_temporary, tear_down);
     g_test_add("/replica/in-use", Fixture, NULL, set_up, test_in_use, tear_down);
     g_test_add("/replica/retain-meanwhile", Fixture, NULL, set_up, test_retain_meanwhile,
                tear_down);
     g_test_add("/replica/no-space", Fixture, NULL, set_up, test_no_space, tear_down);
+    g_test_add("/replica/open-full", Fixture, NULL, set_up, test_open_full, tear_down);
     g_test_add("/replica/kill", Fixture, "kill", set_up, test_faults, tear_down);
     g_test_add("/replica/error", Fixture, "errno=EIO", set_up, test_faults, tear_down);
     g_test_add("/replica/merge-kill", Fixture, "kill", set_up, test_merge_faults, tear_down);

@@ -383,12 +383,13 @@ test_rp(Fixture *f, gconstpointer data)
     g_assert_true(vr_state_hold_any(f->state, UUID, 1, &flag, &error));
     g_assert_true(flag);
     g_assert_true(vr_state_rp_set_state(f->state, UUID, 1, VR_RP_RETIRING, &error));
-    g_assert_true(vr_state_rp_set_bytes(f->state, UUID, 2, 77, &error));
+    g_assert_true(vr_state_rp_set_stored(f->state, UUID, 2, 77, "[]", &error));
     list = vr_state_rp_list(f->state, UUID, &error);
     g_assert_cmpuint(list->len, ==, 2);
     g_assert_cmpint(((VrRpRow *) list->pdata[0])->state, ==, VR_RP_RETIRING);
     g_assert_true(((VrRpRow *) list->pdata[0])->rp.pinned);
     g_assert_cmpuint(((VrRpRow *) list->pdata[1])->rp.bytes, ==, 77);
+    g_assert_cmpstr(((VrRpRow *) list->pdata[1])->disks, ==, "[]");
     g_assert_true(vr_state_hold_remove(f->state, UUID, 1, "test", &error));
     g_assert_true(vr_state_hold_any(f->state, UUID, 1, &flag, &error));
     g_assert_false(flag);
