@@ -99,9 +99,11 @@ vr_checkpoint_validate(VrConn *conn, const char *uuid, const char *name, GError 
     return again != NULL;
 }
 
-/* Running: libvirt removes the bitmaps; what has none any more loses its metadata only. */
+/* Running: libvirt removes the bitmaps, all or none; where one is missing only the metadata goes
+ * (*@ret_broken). */
 static gboolean
-delete_running(VrDom *dom, virDomainCheckpointPtr checkpoint, const char *name, GError **error)
+delete_whole(VrDom *dom, virDomainCheckpointPtr checkpoint, const char *name, gboolean *ret_broken,
+             GError **error)
 {
     g_autoptr(GError) local = NULL;
 
@@ -109,6 +111,7 @@ delete_running(VrDom *dom, virDomainCheckpointPtr checkpoint, const char *name, 
         virGetLastErrorCode() == VIR_ERR_NO_DOMAIN_CHECKPOINT)
         return TRUE;
     vr_virerr_set(&local, "domain '%s': cannot delete checkpoint '%s'", dom->name, name);
+    *ret_broken = TRUE;
     if (g_error_matches(local, VR_ERROR, VR_ERROR_RESYNC_NEEDED) &&
         virDomainCheckpointDelete(checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0)
         return TRUE;
@@ -128,6 +131,72 @@ static gboolean
 can_hold(const VrDomDisk *disk)
 {
     return disk->path && g_strcmp0(disk->format, "qcow2") == 0 && !disk->readonly;
+}
+
+/* libvirt deletes a bitmap of a running domain only through a checkpoint: give it one, disk by
+ * disk. */
+static gboolean
+delete_by_disk(VrConn *conn, const char *uuid, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) disks = vr_dom_disks(conn, uuid, error);
+    g_autoptr(VrDom) dom = disks ? vr_dom_open(conn, uuid, error) : NULL;
+
+    if (!dom)
+        return FALSE;
+    for (guint i = 0; i < disks->len; i++) {
+        const VrDomDisk *disk = disks->pdata[i];
+        const char *tracked[] = {disk->target, NULL};
+        g_autofree char *xml =
+            vr_checkpoint_xml(name, tracked, NULL, g_get_real_time() / G_USEC_PER_SEC);
+        virDomainCheckpointPtr made;
+        gboolean ok, broken = FALSE;
+
+        if (!can_hold(disk))
+            continue;
+        made = virDomainCheckpointCreateXML(dom->dom, xml, VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE);
+        if (!made) {
+            vr_virerr_set(error, "domain '%s': cannot name stray bitmap '%s'", uuid, name);
+            return FALSE;
+        }
+        ok = delete_whole(dom, made, name, &broken, error);
+        virDomainCheckpointFree(made);
+        if (!ok)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+is_in_images(VrConn *conn, const char *uuid, const char *name, gboolean *ret_found, GError **error)
+{
+    g_autoptr(GPtrArray) disks = vr_dom_disks(conn, uuid, error);
+
+    *ret_found = FALSE;
+    for (guint i = 0; disks && i < disks->len && !*ret_found; i++) {
+        const VrDomDisk *disk = disks->pdata[i];
+        g_auto(GStrv) names = NULL;
+
+        if (!can_hold(disk))
+            continue;
+        names = vr_image_bitmap_list(disk->path, error);
+        if (!names)
+            return FALSE;
+        *ret_found = g_strv_contains((const char *const *) names, name);
+    }
+    return disks != NULL;
+}
+
+/* @checkpoint: (nullable): without one there may be bitmaps that were added while it was shut off. */
+static gboolean
+delete_running(VrDom *dom, const char *uuid, virDomainCheckpointPtr checkpoint, const char *name,
+               GError **error)
+{
+    gboolean rest = FALSE;
+
+    if (checkpoint ? !delete_whole(dom, checkpoint, name, &rest, error)
+                   : !is_in_images(dom->conn, uuid, name, &rest, error))
+        return FALSE;
+    return !rest || delete_by_disk(dom->conn, uuid, name, error);
 }
 
 /* Shut off: the bitmaps first, so that a crash in between leaves the metadata to find them by. */
@@ -176,8 +245,8 @@ vr_checkpoint_delete(VrConn *conn, const char *uuid, const char *name, GError **
     vr_virerr_ignore();
     if (is_off(dom))
         ok = delete_off(conn, uuid, checkpoint, name, error);
-    else if (checkpoint)
-        ok = delete_running(dom, checkpoint, name, error);
+    else
+        ok = delete_running(dom, uuid, checkpoint, name, error);
     if (checkpoint)
         virDomainCheckpointFree(checkpoint);
     return ok;
@@ -212,8 +281,8 @@ vr_checkpoint_list(VrConn *conn, const char *uuid, GError **error)
 
 /* (target -> names) of bitmaps of ours in the images, whatever libvirt knows of them. */
 static gboolean
-stray_bitmaps(VrConn *conn, const char *uuid, gboolean running, const char *keep,
-              GPtrArray *ret_names, GError **error)
+stray_bitmaps(VrConn *conn, const char *uuid, const char *keep, GPtrArray *ret_names,
+              GError **error)
 {
     g_autoptr(GPtrArray) disks = vr_dom_disks(conn, uuid, error);
 
@@ -225,7 +294,7 @@ stray_bitmaps(VrConn *conn, const char *uuid, gboolean running, const char *keep
 
         if (!can_hold(disk))
             continue;
-        found = vr_image_bitmap_list(disk->path, running, error);
+        found = vr_image_bitmap_list(disk->path, error);
         if (!found)
             return FALSE;
         for (guint j = 0; found[j]; j++) {
@@ -237,39 +306,6 @@ stray_bitmaps(VrConn *conn, const char *uuid, gboolean running, const char *keep
     return TRUE;
 }
 
-/* libvirt deletes a bitmap of a running domain only through a checkpoint: give it one, disk by
- * disk. */
-static gboolean
-delete_stray_running(VrConn *conn, const char *uuid, const char *name, GError **error)
-{
-    g_autoptr(GPtrArray) disks = vr_dom_disks(conn, uuid, error);
-    g_autoptr(VrDom) dom = disks ? vr_dom_open(conn, uuid, error) : NULL;
-
-    if (!dom)
-        return FALSE;
-    for (guint i = 0; i < disks->len; i++) {
-        const VrDomDisk *disk = disks->pdata[i];
-        const char *tracked[] = {disk->target, NULL};
-        g_autofree char *xml =
-            vr_checkpoint_xml(name, tracked, NULL, g_get_real_time() / G_USEC_PER_SEC);
-        virDomainCheckpointPtr made;
-        gboolean ok;
-
-        if (!can_hold(disk))
-            continue;
-        made = virDomainCheckpointCreateXML(dom->dom, xml, VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE);
-        if (!made) {
-            vr_virerr_set(error, "domain '%s': cannot name stray bitmap '%s'", uuid, name);
-            return FALSE;
-        }
-        ok = delete_running(dom, made, name, error);
-        virDomainCheckpointFree(made);
-        if (!ok)
-            return FALSE;
-    }
-    return TRUE;
-}
-
 static gboolean
 sweep_bitmaps(VrConn *conn, const char *uuid, const char *keep, guint *deleted, GError **error)
 {
@@ -277,11 +313,11 @@ sweep_bitmaps(VrConn *conn, const char *uuid, const char *keep, guint *deleted, 
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     gboolean off = dom && is_off(dom);
 
-    if (!dom || !stray_bitmaps(conn, uuid, !off, keep, names, error))
+    if (!dom || !stray_bitmaps(conn, uuid, keep, names, error))
         return FALSE;
     for (guint i = 0; i < names->len; i++) {
         gboolean ok = off ? delete_off(conn, uuid, NULL, names->pdata[i], error)
-                          : delete_stray_running(conn, uuid, names->pdata[i], error);
+                          : delete_by_disk(conn, uuid, names->pdata[i], error);
 
         if (!ok)
             return FALSE;

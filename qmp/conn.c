@@ -13,6 +13,8 @@
 #include "qmp/virerr.h"
 
 #define CALLS_IN_FLIGHT 4
+/* Twice as long as libvirt waits for another job of a domain; a QEMU that hangs keeps its call. */
+#define CALLS_WAIT_US (60 * G_USEC_PER_SEC)
 #define KEEPALIVE_S 5
 #define KEEPALIVE_COUNT 5
 #define BACKOFF_MAX_S 30
@@ -425,15 +427,31 @@ vr_conn_wait(VrConn *self, guint timeout_ms, GCancellable *cancel, GError **erro
     return up;
 }
 
+/* Lock held. */
+static gboolean
+must_wait(const VrConn *self, guint depth)
+{
+    return depth == 0 && self->in_flight >= CALLS_IN_FLIGHT && self->calls && !self->broken;
+}
+
 virConnectPtr
 vr_conn_ref(VrConn *self, GError **error)
 {
     guint depth = GPOINTER_TO_UINT(g_private_get(&depth_of_thread));
+    gint64 until = g_get_monotonic_time() + CALLS_WAIT_US;
     virConnectPtr vir = NULL;
 
     g_mutex_lock(&self->lock);
-    while (depth == 0 && self->in_flight >= CALLS_IN_FLIGHT && self->calls && !self->broken)
-        g_cond_wait(&self->cond, &self->lock);
+    while (must_wait(self, depth) && g_cond_wait_until(&self->cond, &self->lock, until))
+        ;
+    if (must_wait(self, depth)) {
+        vr_set_error(error, VR_ERROR_TRANSIENT, "libvirt-busy",
+                     "Check whether the QEMU of a domain hangs.",
+                     "libvirt at '%s' has not answered %d other calls for %d s", self->uri,
+                     CALLS_IN_FLIGHT, (int) (CALLS_WAIT_US / G_USEC_PER_SEC));
+        g_mutex_unlock(&self->lock);
+        return NULL;
+    }
     if (self->calls && !self->broken && virConnectIsAlive(self->calls) != 1) {
         self->broken = TRUE;
         g_cond_broadcast(&self->cond);

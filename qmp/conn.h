@@ -50,8 +50,8 @@ gboolean vr_conn_wait(VrConn *self, guint timeout_ms, GCancellable *cancel, GErr
  * vr_conn_ref:
  *
  * The connection for a call or a short group of calls; blocks while four other threads are in
- * one. The same thread may nest. Give it back with vr_conn_unref() before sleeping or waiting.
- * Errors: TRANSIENT "libvirt-unreachable".
+ * one, 60 s at most. The same thread may nest. Give it back with vr_conn_unref() before sleeping or
+ * waiting. Errors: TRANSIENT "libvirt-unreachable", "libvirt-busy".
  */
 virConnectPtr vr_conn_ref(VrConn *self, GError **error);
 void vr_conn_unref(VrConn *self, virConnectPtr vir);

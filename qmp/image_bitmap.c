@@ -42,10 +42,10 @@ name_of(JsonObject *bitmap)
 }
 
 char **
-vr_image_bitmap_list(const char *image, gboolean shared, GError **error)
+vr_image_bitmap_list(const char *image, GError **error)
 {
     JsonArray *bitmaps = NULL;
-    g_autoptr(JsonParser) parser = image_info(image, shared, &bitmaps, error);
+    g_autoptr(JsonParser) parser = image_info(image, TRUE, &bitmaps, error);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
 
     if (!parser)
@@ -72,11 +72,11 @@ has_flag(JsonObject *bitmap, const char *flag)
     return FALSE;
 }
 
-gboolean
-vr_image_bitmap_check(const char *image, const char *name, GError **error)
+static gboolean
+check(const char *image, const char *name, gboolean shared, GError **error)
 {
     JsonArray *bitmaps = NULL;
-    g_autoptr(JsonParser) parser = image_info(image, FALSE, &bitmaps, error);
+    g_autoptr(JsonParser) parser = image_info(image, shared, &bitmaps, error);
     const char *why = "is missing";
 
     if (!parser)
@@ -94,6 +94,14 @@ vr_image_bitmap_check(const char *image, const char *name, GError **error)
                  "Nothing to do: a resync runs by itself.", "image '%s': bitmap '%s' %s", image,
                  name, why);
     return FALSE;
+}
+
+/* While qemu-img holds the image's lock a domain cannot start, so it does only to find out whether a
+ * bitmap that looks bad is in use right now. */
+gboolean
+vr_image_bitmap_check(const char *image, const char *name, GError **error)
+{
+    return check(image, name, TRUE, NULL) || check(image, name, FALSE, error);
 }
 
 gboolean
@@ -119,7 +127,7 @@ gboolean
 vr_image_bitmap_remove(const char *image, const char *name, GError **error)
 {
     const char *argv[] = {"qemu-img", "bitmap", "--remove", "-f", "qcow2", "--", image, name, NULL};
-    g_auto(GStrv) names = vr_image_bitmap_list(image, FALSE, error);
+    g_auto(GStrv) names = vr_image_bitmap_list(image, error);
 
     if (!names)
         return FALSE;

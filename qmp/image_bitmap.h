@@ -5,15 +5,15 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: persistent bitmaps in a qcow2 file through qemu-img. Except for listing with @shared,
- * nobody else may have the file open: CONFLICT "image-in-use". */
+/** SECTION: persistent bitmaps in a qcow2 file through qemu-img. To change them nobody else may have
+ * the file open: CONFLICT "image-in-use". */
 
-/** Names, NULL-terminated. @shared: a QEMU has it open; what it added since it opened the file may
- * be missing. (transfer full) */
-char **vr_image_bitmap_list(const char *image, gboolean shared, GError **error);
+/** Names, NULL-terminated. Takes no lock, so a domain can start meanwhile; what a QEMU that has the
+ *  file open has added since then may be missing. (transfer full) */
+char **vr_image_bitmap_list(const char *image, GError **error);
 
 /** Errors: RESYNC_NEEDED "tracking-lost": @image itself has no such bitmap, or it is not
- * consistent. */
+ * consistent; CONFLICT "image-in-use". */
 gboolean vr_image_bitmap_check(const char *image, const char *name, GError **error);
 
 /** Enabled, granularity 64 KiB. Errors: REFUSED "qcow2-v2". */

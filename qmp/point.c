@@ -84,13 +84,13 @@ check_state(VrConn *conn, const VrPointWanted *wanted, VrDomInfo **ret_info, GEr
     if (!info)
         return FALSE;
     if (wanted->kind == VR_POINT_OFFLINE && info->state != VR_DOM_SHUTOFF) {
-        vr_set_error(error, VR_ERROR_REFUSED, "domain-running", NULL, "domain '%s' is %s",
+        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-running", NULL, "domain '%s' is %s",
                      info->name, vr_dom_state_name(info->state));
         return FALSE;
     }
     if (wanted->kind == VR_POINT_BACKUP && info->state != VR_DOM_RUNNING &&
         info->state != VR_DOM_PAUSED) {
-        vr_set_error(error, VR_ERROR_REFUSED, "domain-not-running", NULL, "domain '%s' is %s",
+        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-not-running", NULL, "domain '%s' is %s",
                      info->name, vr_dom_state_name(info->state));
         return FALSE;
     }
@@ -239,10 +239,32 @@ vr_point_journal(const VrPoint *self)
     return self->journal;
 }
 
+/* What libvirt refuses because the domain has stopped meanwhile is no refusal for good. Always FALSE.
+ */
+static gboolean
+fail(VrPoint *self, GError *failure, GError **error)
+{
+    VrDomState state = VR_DOM_RUNNING;
+
+    if (self->kind == VR_POINT_BACKUP && g_error_matches(failure, VR_ERROR, VR_ERROR_REFUSED) &&
+        vr_dom_state(self->conn, self->uuid, &state, NULL) && state != VR_DOM_RUNNING &&
+        state != VR_DOM_PAUSED) {
+        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-changing", NULL,
+                     "domain '%s' is %s by now: %s", self->uuid, vr_dom_state_name(state),
+                     failure->message);
+        g_error_free(failure);
+    } else {
+        g_propagate_error(error, failure);
+    }
+    return FALSE;
+}
+
 gboolean
 vr_point_prepare(VrPoint *self, GError **error)
 {
-    return self->ops->prepare(self, error);
+    g_autoptr(GError) local = NULL;
+
+    return self->ops->prepare(self, &local) || fail(self, g_steal_pointer(&local), error);
 }
 
 gboolean
@@ -258,13 +280,15 @@ vr_point_freeze(VrPoint *self, guint deadline_ms, GError **error)
 gboolean
 vr_point_begin(VrPoint *self, GError **error)
 {
+    g_autoptr(GError) local = NULL;
+
     self->begun = TRUE;
-    if (self->ops->begin(self, error))
+    if (self->ops->begin(self, &local))
         return TRUE;
     vr_point_thaw(self);
     if (!vr_point_abort(self, NULL))
         g_debug("point of '%s': something is left of a begin that failed", self->uuid);
-    return FALSE;
+    return fail(self, g_steal_pointer(&local), error);
 }
 
 void

@@ -126,6 +126,20 @@ end_orphan(VrConn *conn, const char *uuid, const char *socket, GError **error)
     return !ended || vr_dom_resume_io_error(conn, uuid, NULL, error);
 }
 
+/* Scratch is there from before the freeze until after the end: without it guest and job were seen to,
+ * and what happens to the guest since then is not ours. */
+static gboolean
+may_be_open(JsonObject *journal)
+{
+    g_autoptr(GPtrArray) scratch = strings_in(journal, "scratch");
+
+    for (guint i = 0; i < scratch->len; i++) {
+        if (access(scratch->pdata[i], F_OK) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static gboolean
 recover_domain(VrConn *conn, JsonObject *journal, const char *uuid, gboolean keep_checkpoint,
                GError **error)
@@ -134,8 +148,14 @@ recover_domain(VrConn *conn, JsonObject *journal, const char *uuid, gboolean kee
     const char *checkpoint = string_in(journal, "checkpoint");
 
     if (g_strcmp0(string_in(journal, "kind"), KIND_BACKUP) == 0) {
-        thaw_again(conn, uuid);
+        gboolean open = may_be_open(journal);
+
+        if (open)
+            thaw_again(conn, uuid);
         if (sockets->len > 0 && !end_orphan(conn, uuid, sockets->pdata[0], error))
+            return FALSE;
+        /* An earlier attempt may have come no further than the end of the job. */
+        if (open && !vr_dom_resume_io_error(conn, uuid, NULL, error))
             return FALSE;
     }
     return !checkpoint || keep_checkpoint || vr_checkpoint_delete(conn, uuid, checkpoint, error);

@@ -102,7 +102,7 @@ check_off(VrPoint *self, GError **error)
     if (!dom)
         return FALSE;
     if (virDomainGetState(dom->dom, &state, &reason, 0) < 0 || state != VIR_DOMAIN_SHUTOFF) {
-        vr_set_error(error, VR_ERROR_REFUSED, "domain-running", NULL, "domain '%s' is not shut off",
+        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-running", NULL, "domain '%s' is not shut off",
                      dom->name);
         return FALSE;
     }

@@ -93,12 +93,17 @@ static const struct {
      {VR_ERROR_TRANSIENT, "libvirt-unreachable", "Check that libvirtd or virtqemud runs."}},
 };
 
+static const Meaning cut_off = {VR_ERROR_TRANSIENT, "libvirt-unreachable",
+                                "Check that libvirtd or virtqemud runs."};
 static const Meaning other = {VR_ERROR_INTERNAL, "libvirt-error",
                               "Read libvirt's log on this host."};
 
+/* libvirtd died in the middle of the call: the system's word for it comes from the socket. */
 static const Meaning *
-meaning_of(int vir_code, const char *message)
+meaning_of(int vir_code, int vir_domain, const char *message)
 {
+    if (vir_domain == VIR_FROM_RPC && vir_code == VIR_ERR_SYSTEM_ERROR)
+        return &cut_off;
     for (gsize i = 0; i < G_N_ELEMENTS(by_words); i++) {
         if (strstr(message, by_words[i].words))
             return &by_words[i].meaning;
@@ -115,7 +120,8 @@ vr_virerr_set(GError **error, const char *format, ...)
 {
     const virError *vir = virGetLastError();
     const char *message = vir && vir->message ? vir->message : "no message from libvirt";
-    const Meaning *meaning = meaning_of(vir ? vir->code : VIR_ERR_INTERNAL_ERROR, message);
+    const Meaning *meaning = meaning_of(vir ? vir->code : VIR_ERR_INTERNAL_ERROR,
+                                        vir ? vir->domain : VIR_FROM_NONE, message);
     g_autofree char *what = NULL;
     va_list args;
 

@@ -233,6 +233,46 @@ def test_qemu_crash(guest, probe):
     guest.start()
 
 
+def test_guest_stops_meanwhile(guest, probe):
+    """Between two steps the guest powers off: no refusal for good, the next point is one of a shut-off domain."""
+    for before, then in (["new"], "prepare"), (["new", "prepare"], "begin"):
+        guest.wait_agent()
+        probe.run(*before, "shutdown", "expect=domain-changing", then, "abort")
+        probe.clean()
+        probe.run("expect=domain-not-running", "new")
+        guest.start()
+    probe.run("kind=offline", "expect=domain-running", "new")
+
+
+def test_partial_bitmaps(guest, probe):
+    """A checkpoint whose bitmap is missing in one image: those in the others go with it."""
+    host, images = probe.host, [os.path.join(os.path.dirname(guest.disk("vda")), n) for n in ("c.qcow2", "d.qcow2")]
+
+    def attach(path):
+        host.run("qemu-img", "create", "-q", "-f", "qcow2", path, "64M")
+        host.virsh("attach-disk", guest.name, path, "vdc", "--driver", "qemu", "--subdriver", "qcow2", "--live")
+
+    guest.wait_agent()
+    attach(images[0])
+    base = probe.name(probe.run("disks=vda,vdb,vdc", *begin_steps(), *END))
+    host.virsh("detach-disk", guest.name, "vdc", "--live")
+    lab.wait_for(lambda: "vdc" not in host.virsh("domblklist", guest.name), 20, "vdc is gone")
+    attach(images[1])
+    probe.run(f"delete={base}")
+    probe.clean()
+    guest.shutdown()
+    host.run("rm", *images)
+    assert not probe.bitmaps("vda") and not probe.bitmaps("vdb"), probe.bitmaps("vda")
+    # Added while it was shut off, and started before libvirt knew.
+    name = f"virt-replica.{guest.uuid[:8]}.0123abcd"
+    host.run("qemu-img", "bitmap", "--add", "-f", "qcow2", guest.disk("vda"), name)
+    guest.start()
+    guest.wait_agent()
+    probe.run(f"delete={name}")
+    guest.shutdown()
+    assert not probe.bitmaps("vda"), probe.bitmaps("vda")
+
+
 def test_offline(guest, probe):
     host = probe.host
     base = probe.name(probe.run(*begin_steps(), f"read={OUT}", *END))
@@ -322,6 +362,9 @@ def test_enospc(guest, probe):
             os.kill(pid, signal.SIGKILL)
         process.wait()
         host.run("rm", f"{directory}/filler")
+        host.virsh("domjobabort", guest.name)  # a recovery that was killed when it had got so far
+        lab.wait_for(lambda: host.run("virsh", "backup-dumpxml", guest.name, check=False)[0] != 0, 10, "the job's end")
+        assert "I/O error" in guest.state_reason()
         probe.run("journal=/run/lab/journal", "recover")
         assert guest.state() == "running"
         guest.serial().wait_ack(more=10)

@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "qmp/checkpoint.h"
 
+#include <glib/gstdio.h>
+#include <libvirt/libvirt.h>
 #include <libxml/parser.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "policies/error.h"
 #include "qmp/domain_ops.h"
+#include "qmp/image_bitmap.h"
 #include "qmp/point_backup.h"
 #include "qmp/scratch.h"
+#include "qmp/virerr.h"
+#include "storage/run_program.h"
 
 #define UUID "1fca9135-0000-4000-8000-000000000001"
 
@@ -128,6 +138,87 @@ test_disks(void)
     g_assert_error(error, VR_ERROR, VR_ERROR_INTERNAL);
 }
 
+/* A libvirtd that dies under a call. */
+static gpointer
+accept_and_close(gpointer data)
+{
+    int fd = accept(GPOINTER_TO_INT(data), NULL, NULL);
+    char byte;
+
+    g_assert_cmpint(recv(fd, &byte, 1, 0), ==, 1);
+    close(fd);
+    return NULL;
+}
+
+static void
+test_cut_off(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("vr-cut-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "s", NULL);
+    g_autofree char *uri = g_strdup_printf("qemu+unix:///system?socket=%s", path);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    g_autoptr(GError) error = NULL;
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    GThread *thread;
+
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    g_assert_cmpint(bind(listener, (struct sockaddr *) &address, sizeof(address)), ==, 0);
+    g_assert_cmpint(listen(listener, 1), ==, 0);
+    thread = g_thread_new("server", accept_and_close, GINT_TO_POINTER(listener));
+    vr_virerr_init();
+    g_assert_null(virConnectOpen(uri));
+    vr_virerr_set(&error, "domain 'a'");
+    g_assert_error(error, VR_ERROR, VR_ERROR_TRANSIENT);
+    g_assert_cmpstr(vr_error_slug(error), ==, "libvirt-unreachable");
+    g_thread_join(thread);
+    close(listener);
+    g_remove(path);
+    g_rmdir(dir);
+}
+
+static GPid
+open_image(const char *image, const char *socket_path)
+{
+    const char *argv[] = {"qemu-nbd", "-t", "-f", "qcow2", "-k", socket_path, "--", image, NULL};
+    GPid pid = 0;
+    int err = -1;
+
+    g_assert_true(vr_start_program(argv, &pid, &err, NULL));
+    close(err);
+    return pid;
+}
+
+/* Looking at an image takes no lock: none that a QEMU has, thus none that keeps one from starting. */
+static void
+test_image_in_use(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("vr-image-XXXXXX", NULL);
+    g_autofree char *image = g_build_filename(dir, "i.qcow2", NULL);
+    g_autofree char *socket_path = g_build_filename(dir, "s", NULL);
+    const char *create[] = {"qemu-img", "create", "-q", "-f", "qcow2", image, "1M", NULL};
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) names = NULL;
+    GPid pid;
+
+    g_assert_true(vr_run_program(create, NULL, NULL, NULL));
+    g_assert_true(vr_image_bitmap_add(image, "b", NULL));
+    g_assert_true(vr_image_bitmap_check(image, "b", NULL));
+    pid = open_image(image, socket_path);
+    while (vr_image_bitmap_check(image, "b", &error))
+        g_assert_cmpint(waitpid(pid, NULL, WNOHANG), ==, 0);
+    g_assert_cmpstr(vr_error_slug(error), ==, "image-in-use");
+    g_clear_error(&error);
+    names = vr_image_bitmap_list(image, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(names[0], ==, "b");
+    kill(pid, SIGTERM);
+    waitpid(pid, NULL, 0);
+    g_assert_true(vr_image_bitmap_remove(image, "b", NULL));
+    g_remove(socket_path);
+    g_remove(image);
+    g_rmdir(dir);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -138,5 +229,7 @@ main(int argc, char **argv)
     g_test_add_func("/point/sockets", test_sockets);
     g_test_add_func("/point/scratch-names", test_scratch_names);
     g_test_add_func("/domain/disks", test_disks);
+    g_test_add_func("/virerr/cut-off", test_cut_off);
+    g_test_add_func("/image-bitmap/in-use", test_image_in_use);
     return g_test_run();
 }
