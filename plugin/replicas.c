@@ -9,7 +9,7 @@ typedef struct {
     char *uuid;
     VrReplica *replica; /* owned; NULL while it is being opened */
     guint users;
-    gboolean closing;
+    gboolean open, closing;
 } Entry;
 
 struct _VrReplicas {
@@ -19,7 +19,7 @@ struct _VrReplicas {
     GAsyncQueue *due;      /* owned: uuid (owned); "" ends the thread */
     GCancellable *cancel;  /* owned */
 
-    GMutex lock; /* guards what follows; held while a replica is opened, so that it is opened once */
+    GMutex lock; /* guards what follows */
     GCond idle;
     GHashTable *entries; /* owned: uuid -> Entry */
 };
@@ -34,14 +34,13 @@ entry_free(gpointer data)
     g_free(entry);
 }
 
-static Entry *
-open_entry(VrReplicas *self, const char *uuid, GError **error)
+static VrReplica *
+open_replica(VrReplicas *self, const char *uuid, GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
     VrStoreRow *store;
     g_autofree char *dir = NULL;
     VrReplica *replica;
-    Entry *entry;
 
     if (row == NULL)
         return NULL;
@@ -56,12 +55,38 @@ open_entry(VrReplicas *self, const char *uuid, GError **error)
     dir = g_build_filename(self->manifests, uuid, NULL);
     replica = vr_replica_open(self->state, store->path, uuid, dir, error);
     vr_store_row_free(store);
-    if (replica == NULL)
-        return NULL;
-    entry = g_new0(Entry, 1);
+    return replica;
+}
+
+/* Lock held, but not while the replica is opened, which may have to end a long merge. */
+static Entry *
+open_entry(VrReplicas *self, const char *uuid, GError **error)
+{
+    Entry *entry = g_new0(Entry, 1);
+    VrReplica *replica;
+
     entry->uuid = g_strdup(uuid);
-    entry->replica = replica;
     g_hash_table_insert(self->entries, entry->uuid, entry);
+    g_mutex_unlock(&self->lock);
+    replica = open_replica(self, uuid, error);
+    g_mutex_lock(&self->lock);
+    entry->replica = replica;
+    entry->open = TRUE;
+    g_cond_broadcast(&self->idle);
+    if (entry->replica != NULL)
+        return entry;
+    g_hash_table_remove(self->entries, uuid);
+    return NULL;
+}
+
+/* The entry as it is when nobody opens it any more. Lock held. */
+static Entry *
+find_entry(VrReplicas *self, const char *uuid)
+{
+    Entry *entry;
+
+    while ((entry = g_hash_table_lookup(self->entries, uuid)) != NULL && !entry->open)
+        g_cond_wait(&self->idle, &self->lock);
     return entry;
 }
 
@@ -69,7 +94,7 @@ VrReplica *
 vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    Entry *entry = g_hash_table_lookup(self->entries, uuid);
+    Entry *entry = find_entry(self, uuid);
 
     if (entry == NULL)
         entry = open_entry(self, uuid, error);
@@ -105,7 +130,7 @@ vr_replicas_put(VrReplicas *self, VrReplica *replica)
 static Entry *
 take_alone(VrReplicas *self, const char *uuid)
 {
-    Entry *entry = g_hash_table_lookup(self->entries, uuid);
+    Entry *entry = find_entry(self, uuid);
 
     if (entry == NULL || entry->closing)
         return NULL;
@@ -119,7 +144,7 @@ gboolean
 vr_replicas_destroy(VrReplicas *self, const char *uuid, GError **error)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    Entry *entry = g_hash_table_lookup(self->entries, uuid);
+    Entry *entry = find_entry(self, uuid);
     gboolean ok;
 
     if (entry == NULL && open_entry(self, uuid, error) == NULL)

@@ -5,7 +5,7 @@
 
 #define OP(name) (1u << VR_OPERATION_##name)
 #define OPS_REPLICATING                                                                            \
-    (OP(CYCLE) | OP(SYNC) | OP(VERIFY) | OP(PAUSE) | OP(PLANNED_FAILOVER) | OP(UNPROTECT))
+    (OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(PLANNED_FAILOVER) | OP(UNPROTECT))
 
 static const struct {
     const char *name;
@@ -13,16 +13,17 @@ static const struct {
 } states[VR_PROTECTION_STATE_LAST] = {
     [VR_PROTECTION_ENABLING] = {"enabling", OP(UNPROTECT)},
     [VR_PROTECTION_INITIAL] = {"initial", OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(UNPROTECT)},
-    [VR_PROTECTION_PROTECTED] = {"protected", OPS_REPLICATING | OP(RESYNC)},
-    [VR_PROTECTION_RESYNC_NEEDED] = {"resync-needed", OPS_REPLICATING | OP(RESYNC)},
-    [VR_PROTECTION_RESYNC] = {"resync", OP(CYCLE) | OP(VERIFY) | OP(PAUSE) | OP(UNPROTECT)},
-    [VR_PROTECTION_PAUSED] = {"paused", OP(RESUME) | OP(VERIFY) | OP(UNPROTECT)},
-    [VR_PROTECTION_FAILING_OVER] = {"failing-over", 0},
-    [VR_PROTECTION_FAILED_OVER] = {"failed-over", OP(VERIFY) | OP(UNPROTECT)},
-    [VR_PROTECTION_COMMITTED] = {"committed", OP(VERIFY) | OP(UNPROTECT)},
+    [VR_PROTECTION_PROTECTED] = {"protected", OPS_REPLICATING},
+    [VR_PROTECTION_RESYNC_NEEDED] = {"resync-needed", OPS_REPLICATING},
+    [VR_PROTECTION_RESYNC] = {"resync", OP(CYCLE) | OP(PAUSE) | OP(UNPROTECT)},
+    [VR_PROTECTION_PAUSED] = {"paused", OP(RESUME) | OP(UNPROTECT)},
+    /* One that did not end can be asked for again; it goes on where it was. */
+    [VR_PROTECTION_FAILING_OVER] = {"failing-over", OP(PLANNED_FAILOVER)},
+    [VR_PROTECTION_FAILED_OVER] = {"failed-over", OP(UNPROTECT)},
+    [VR_PROTECTION_COMMITTED] = {"committed", OP(UNPROTECT)},
     [VR_PROTECTION_REVERSING] = {"reversing", 0},
     [VR_PROTECTION_DISABLING] = {"disabling", OP(UNPROTECT)},
-    [VR_PROTECTION_ERROR] = {"error", OP(RESUME) | OP(VERIFY) | OP(PAUSE) | OP(UNPROTECT)},
+    [VR_PROTECTION_ERROR] = {"error", OP(RESUME) | OP(PAUSE) | OP(UNPROTECT)},
 };
 
 static const char *const event_names[VR_EVENT_LAST] = {
@@ -45,8 +46,6 @@ static const char *const event_names[VR_EVENT_LAST] = {
 static const char *const operation_names[VR_OPERATION_LAST] = {
     [VR_OPERATION_CYCLE] = "scheduled cycle",
     [VR_OPERATION_SYNC] = "sync",
-    [VR_OPERATION_RESYNC] = "resync",
-    [VR_OPERATION_VERIFY] = "verify",
     [VR_OPERATION_PAUSE] = "pause",
     [VR_OPERATION_RESUME] = "resume",
     [VR_OPERATION_PLANNED_FAILOVER] = "failover --planned",
@@ -100,6 +99,7 @@ static const struct {
     ROW(PAUSED, TRACKING_LOST, PAUSED),
     ROW(PAUSED, UNPROTECT_STARTED, DISABLING),
 
+    ROW(FAILING_OVER, FAILOVER_STARTED, FAILING_OVER),
     ROW(FAILING_OVER, FAILOVER_UNDONE, PROTECTED),
     ROW(FAILING_OVER, FAILOVER_DONE, FAILED_OVER),
 

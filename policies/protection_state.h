@@ -46,8 +46,6 @@ typedef enum {
 typedef enum {
     VR_OPERATION_CYCLE, /* a scheduled cycle: the kind follows from the state */
     VR_OPERATION_SYNC,
-    VR_OPERATION_RESYNC,
-    VR_OPERATION_VERIFY,
     VR_OPERATION_PAUSE,
     VR_OPERATION_RESUME,
     VR_OPERATION_PLANNED_FAILOVER,

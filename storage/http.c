@@ -359,6 +359,17 @@ code_of_status(long status)
     }
 }
 
+/* Says whose error it is, unless the words name a host already. */
+static GError *
+said_there(const VrHttp *self, JsonObject *object)
+{
+    GError *error = vr_error_from_json_object(object);
+
+    if (!self->unix_socket && !strstr(error->message, "host '"))
+        g_prefix_error(&error, "%s: ", self->peer);
+    return error;
+}
+
 static void
 set_remote_error(VrHttp *self, long status, const GByteArray *answer, GError **error)
 {
@@ -370,7 +381,7 @@ set_remote_error(VrHttp *self, long status, const GByteArray *answer, GError **e
     if (node && JSON_NODE_HOLDS_OBJECT(node))
         inner = json_object_get_member(json_node_get_object(node), "error");
     if (inner && JSON_NODE_HOLDS_OBJECT(inner))
-        g_propagate_error(error, vr_error_from_json_object(json_node_get_object(inner)));
+        g_propagate_error(error, said_there(self, json_node_get_object(inner)));
     else
         vr_set_error(error, code_of_status(status), "http-error", NULL,
                      "%s answered with status %ld", self->peer, status);

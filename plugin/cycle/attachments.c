@@ -11,10 +11,10 @@
 #include "policies/error.h"
 #include "storage/file_util.h"
 
-/* Digests of files by identity, and which the peers are known to have. Entries are few: one a file version. */
+/* Digests of files by identity, and what went along with which cycle: the target keeps what its newest RP has. */
 static GMutex cache_lock;
 static GHashTable *digests; /* identity -> sha256 */
-static GHashTable *known;   /* set of "uuid sha256" */
+static GHashTable *known;   /* set of "uuid cycle sha256" */
 
 #define CACHE_MAX 10000
 
@@ -52,40 +52,58 @@ cached_digest(int fd, const struct stat *st, GError **error)
     return sha256;
 }
 
-/* TRUE if this content was sent for @uuid before; remembers it. */
 static gboolean
-known_there(const char *uuid, const char *sha256, gboolean remember)
+is_known(const char *uuid, const char *cycle, const char *sha256)
 {
-    g_autofree char *key = g_strdup_printf("%s %s", uuid, sha256);
+    g_autofree char *key = g_strdup_printf("%s %s %s", uuid, cycle ? cycle : "", sha256);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&cache_lock);
 
-    if (g_hash_table_contains(cache(&known, NULL), key))
+    return g_hash_table_contains(cache(&known, NULL), key);
+}
+
+static void
+remember(const char *uuid, const char *cycle, const char *sha256)
+{
+    char *key = g_strdup_printf("%s %s %s", uuid, cycle, sha256);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&cache_lock);
+
+    g_hash_table_add(cache(&known, NULL), key);
+}
+
+/* The guest writes its firmware variables when it likes. */
+static gboolean
+put_content(VrPeerClient *peer, const char *uuid, const char *cycle, const char *sha256, int fd,
+            guint64 size, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (vr_peer_client_put_attachment(peer, uuid, cycle, sha256, fd, size, cancel, &local))
         return TRUE;
-    if (remember)
-        g_hash_table_add(cache(&known, NULL), g_steal_pointer(&key));
+    if (g_str_equal(vr_error_slug(local), "attachment-differs"))
+        vr_set_error(error, VR_ERROR_TRANSIENT, "attachment-changed", "Nothing to do: it is tried again.",
+                     "changed while it was sent");
+    else
+        g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
 }
 
 static gboolean
-send_content(VrPeerClient *peer, const char *uuid, const char *cycle, const char *sha256, int fd,
-             guint64 size, GCancellable *cancel, GError **error)
+send_content(VrPeerClient *peer, const char *uuid, const char *base, const char *cycle, const char *sha256,
+             int fd, guint64 size, GCancellable *cancel, GError **error)
 {
-    gboolean has;
+    gboolean has = is_known(uuid, base, sha256);
 
-    if (known_there(uuid, sha256, FALSE))
-        return TRUE;
-    if (!vr_peer_client_has_attachment(peer, uuid, sha256, &has, cancel, error))
+    if (!has && !vr_peer_client_has_attachment(peer, uuid, sha256, &has, cancel, error))
         return FALSE;
-    if (!has &&
-        !vr_peer_client_put_attachment(peer, uuid, cycle, sha256, fd, size, cancel, error))
+    if (!has && !put_content(peer, uuid, cycle, sha256, fd, size, cancel, error))
         return FALSE;
-    (void) known_there(uuid, sha256, TRUE);
+    remember(uuid, cycle, sha256);
     return TRUE;
 }
 
 static gboolean
-send_one(VrPeerClient *peer, const char *uuid, const char *cycle, const VrDomainAttachment *what,
-         int fd, GPtrArray *sent, GCancellable *cancel, GError **error)
+send_one(VrPeerClient *peer, const char *uuid, const char *base, const char *cycle,
+         const VrDomainAttachment *what, int fd, GPtrArray *sent, GCancellable *cancel, GError **error)
 {
     const char *name = vr_attachment_kind_name(what->kind);
     g_autofree char *sha256 = NULL;
@@ -104,7 +122,7 @@ send_one(VrPeerClient *peer, const char *uuid, const char *cycle, const VrDomain
     sha256 = cached_digest(fd, &st, error);
     if (sha256 == NULL)
         return FALSE;
-    if (!send_content(peer, uuid, cycle, sha256, fd, (guint64) st.st_size, cancel, error)) {
+    if (!send_content(peer, uuid, base, cycle, sha256, fd, (guint64) st.st_size, cancel, error)) {
         g_prefix_error(error, "%s %s: ", name, what->source_path);
         return FALSE;
     }
@@ -113,7 +131,7 @@ send_one(VrPeerClient *peer, const char *uuid, const char *cycle, const VrDomain
 }
 
 GPtrArray *
-vr_attachments_send(VrPeerClient *peer, const char *uuid, const char *cycle,
+vr_attachments_send(VrPeerClient *peer, const char *uuid, const char *base, const char *cycle,
                     const VrDomainModel *model, GCancellable *cancel, GError **error)
 {
     g_autoptr(GArray) wanted = vr_domain_model_attachments(model);
@@ -133,7 +151,7 @@ vr_attachments_send(VrPeerClient *peer, const char *uuid, const char *cycle,
                          what->source_path, g_strerror(errno));
             return NULL;
         }
-        ok = send_one(peer, uuid, cycle, what, fd, sent, cancel, error);
+        ok = send_one(peer, uuid, base, cycle, what, fd, sent, cancel, error);
         (void) close(fd);
         if (!ok)
             return NULL;

@@ -34,6 +34,7 @@ typedef struct {
     VrCycleJournal *journal; /* owned */
     char *old_checkpoint; /* owned, nullable */
     char *root;           /* owned: of what was read here */
+    gboolean was_unsure;  /* the digests are read from the target in this cycle, ours were wrong before */
     gint64 point_us;
 } Run;
 
@@ -120,7 +121,7 @@ begin_at_target(Run *run, GError **error)
     if (begin == NULL)
         return FALSE;
     if (!vr_peer_client_begin(run->peer, run->row->uuid, begin, &held, run->cancel, error)) {
-        g_prefix_error(error, "domain '%s', at host '%s': ", run->row->name, vr_peer_client_name(run->peer));
+        g_prefix_error(error, "domain '%s': ", run->row->name);
         return FALSE;
     }
     for (guint i = 0; held > 0 && i < run->manifests->len; i++) {
@@ -141,7 +142,7 @@ follow_rename(Run *run, GError **error)
         return TRUE;
     g_free(run->row->name);
     run->row->name = g_strdup(run->plan->name);
-    return vr_state_protection_put(run->app->state, run->row, error);
+    return vr_cycle_row_put(run->app, run->row, error);
 }
 
 static gboolean
@@ -329,7 +330,8 @@ commit_message(Run *run, GError **error)
 
     if (model == NULL)
         return NULL;
-    attachments = vr_attachments_send(run->peer, run->row->uuid, run->cycle, model, run->cancel, error);
+    attachments = vr_attachments_send(run->peer, run->row->uuid, run->row->base_cycle, run->cycle, model,
+                                      run->cancel, error);
     if (attachments == NULL)
         return NULL;
     commit = vr_cycle_commit_message(run->cycle, run->plan, run->manifests, attachments, run->point_us,
@@ -406,7 +408,7 @@ tracking_lost(Run *run, GError **error)
     g_message("domain '%s': changes since RP %" G_GUINT64_FORMAT " are not tracked, everything is compared",
               run->row->name, run->row->base_number);
     g_clear_pointer(&run->row->checkpoint, g_free);
-    if (!vr_state_protection_put(run->app->state, run->row, error) ||
+    if (!vr_cycle_row_put(run->app, run->row, error) ||
         !vr_checkpoint_sweep(run->app->conn, run->row->uuid, NULL, NULL, error))
         return FALSE;
     if (run->row->state == VR_PROTECTION_PROTECTED)
@@ -495,17 +497,30 @@ prefer_point_failure(Run *run, GError **error)
     g_propagate_error(error, g_steal_pointer(&cause));
 }
 
+/* The next cycle reads the target's digests instead of ours, which mends it without an operator; if they were read in
+ * this one, it does not. */
 static void
-clean_up_failure(Run *run, const GError *cause)
+distrust_manifests(Run *run, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    if (!g_error_matches(*error, VR_ERROR, VR_ERROR_CORRUPT) ||
+        strcmp(vr_error_slug(*error), "root-differs") != 0)
+        return;
+    run->row->manifest_unsure = TRUE;
+    if (!vr_cycle_row_put(run->app, run->row, NULL) || run->was_unsure)
+        return;
+    cause = g_steal_pointer(error);
+    vr_set_error(error, VR_ERROR_TRANSIENT, "root-differs",
+                 "Nothing to do: the next cycle compares everything with the target.", "%s", cause->message);
+}
+
+static void
+clean_up_failure(Run *run)
 {
     g_autoptr(GError) error = NULL;
 
     vr_attachments_forget();
-    if (g_error_matches(cause, VR_ERROR, VR_ERROR_CORRUPT) &&
-        strcmp(vr_error_slug(cause), "root-differs") == 0) {
-        run->row->manifest_unsure = TRUE;
-        (void) vr_state_protection_put(run->app->state, run->row, NULL);
-    }
     if (run->journal == NULL || !run->journal->sent) {
         give_up_point(run);
     } else {
@@ -539,6 +554,7 @@ run_load(Run *run, const char *uuid, GError **error)
     run->row = vr_state_protection_get(run->app->state, uuid, error);
     if (run->row == NULL)
         return FALSE;
+    run->was_unsure = run->row->manifest_unsure;
     run->policy = vr_policy_files_get(run->app->policies, run->row->policy, error);
     if (run->policy == NULL)
         return FALSE;
@@ -566,7 +582,8 @@ vr_cycle_run(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPr
         fill_done(&run, rp, ret_done);
     } else if (run.row != NULL) {
         prefer_point_failure(&run, &local);
-        clean_up_failure(&run, local);
+        distrust_manifests(&run, &local);
+        clean_up_failure(&run);
     }
     if (along != 0)
         g_cancellable_disconnect(cancel, along);

@@ -73,10 +73,12 @@ refetch(VrPeerClient *peer, const char *uuid, const VrCyclePlan *plan, GPtrArray
     return TRUE;
 }
 
+/* The manifests of the plan's disks hold that RP now, whatever disks the base had. */
 static gboolean
-record_head(VrApp *app, VrProtection *row, const VrRecoveryPoint *head, GError **error)
+record_head(VrApp *app, VrProtection *row, const VrCyclePlan *plan, const VrRecoveryPoint *head,
+            GError **error)
 {
-    g_autofree char *disks = g_strdup(row->disks);
+    g_autofree char *disks = vr_cycle_plan_disks_text(plan);
     VrCycleJournal none = {.checkpoint = NULL, .disks = disks};
 
     return vr_cycle_record(app, row, &none, head, error) &&
@@ -124,7 +126,7 @@ vr_cycle_agree_on_base(VrApp *app, VrPeerClient *peer, VrProtection *row, VrCycl
               ", ours was %" G_GUINT64_FORMAT "; its digests are read from there",
               row->name, head->number, row->base_number);
     if (!refetch(peer, row->uuid, plan, manifests, cancel, error) ||
-        !record_head(app, row, head, error))
+        !record_head(app, row, plan, head, error))
         return FALSE;
     compare_everything(plan);
     return TRUE;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/replicate.h"
 
+#include "plugin/cycle/cycle_run.h"
 #include "policies/error.h"
 #include "storage/error_json.h"
+
+#define GUARD_WAIT_MS 500
 
 static void
 record_failure(VrApp *app, const char *uuid, const GError *failure)
@@ -15,7 +18,7 @@ record_failure(VrApp *app, const char *uuid, const GError *failure)
     g_free(row->last_error);
     row->last_error = vr_error_to_json_text(failure);
     row->last_error_us = g_get_real_time();
-    if (!vr_state_protection_put(app->state, row, &error))
+    if (!vr_cycle_row_put(app, row, &error))
         g_warning("domain '%s': cannot record why its cycle failed: %s, ignoring", row->name, error->message);
     g_warning("domain '%s': replication cycle failed: %s", row->name, failure->message);
 }
@@ -48,8 +51,8 @@ vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
     VrScheduleInfo info;
     g_autoptr(VrProtection) row = NULL;
 
-    /* Whoever holds it is a short job, or ends this cycle before it begins. */
-    if (!vr_guard_take(app->guards, uuid, "a replication cycle", -1, cancel, NULL))
+    /* A job that works on it for long must not keep other domains from this thread. */
+    if (!vr_guard_take(app->guards, uuid, "a replication cycle", GUARD_WAIT_MS, cancel, NULL))
         return;
     row = vr_state_protection_get(app->state, uuid, NULL);
     if (row == NULL || !vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL)) {
@@ -66,9 +69,14 @@ gboolean
 vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error)
 {
     g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+    gboolean ok = policy != NULL;
+    VrScheduleInfo info;
 
-    if (policy == NULL)
+    vr_scheduler_info(app->scheduler, row->uuid, &info);
+    if (!ok && info.known)
         return FALSE;
+    if (!ok)
+        policy = vr_policy_default();
     vr_scheduler_add(app->scheduler, row->uuid, policy);
-    return TRUE;
+    return ok;
 }

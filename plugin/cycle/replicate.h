@@ -14,7 +14,8 @@ gboolean vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
 /** VrCycleFunc of the scheduler. */
 void vr_replicate_scheduled(gpointer app, const char *uuid, GCancellable *cancel);
 
-/** Puts a source's protection under the scheduler, with the times of its policy. */
+/** Puts a source's protection under the scheduler, with the times of its policy. FALSE if that cannot be read: new
+ *  there, it is scheduled all the same, so that its cycles fail for all to see and go on when the policy is mended. */
 gboolean vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error);
 
 G_END_DECLS

@@ -19,6 +19,7 @@ typedef struct {
     VrRetry retry;
     gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
     gboolean idle, removed;
+    gboolean kicked; /* since its last cycle was started: what that cycle saw may be over */
     GCancellable *cancel; /* owned; of the cycle under way */
     Slice history[HISTORY];
 } Entry;
@@ -68,6 +69,18 @@ random32(void)
     return value;
 }
 
+/* A cycle that neither succeeded nor failed (cancelled, or not its turn) leaves a retry that is due as it was. */
+static void
+keep_distance(Entry *entry)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (entry->kicked || entry->retry.failures == 0 || entry->retry.blocked || entry->retry.due_us > now)
+        return;
+    entry->retry.due_us = now + entry->input.interval_us;
+    entry->input.retry_at_us = vr_retry_due(&entry->retry);
+}
+
 static void
 run_cycle(gpointer data, gpointer user_data)
 {
@@ -77,6 +90,7 @@ run_cycle(gpointer data, gpointer user_data)
     self->func(self->app, entry->uuid, entry->cancel);
 
     g_mutex_lock(&self->lock);
+    keep_distance(entry);
     entry->input.running = FALSE;
     self->running--;
     g_clear_object(&entry->cancel);
@@ -122,6 +136,7 @@ start_due(VrScheduler *self)
 
         entry->input.running = inputs[picked].running = TRUE;
         entry->input.last_start_us = now;
+        entry->kicked = FALSE;
         entry->cancel = g_cancellable_new();
         self->running++;
         g_thread_pool_push(self->pool, entry, NULL);
@@ -232,6 +247,7 @@ vr_scheduler_kick(VrScheduler *self, const char *uuid)
         if (uuid != NULL && !g_str_equal(entry->uuid, uuid))
             continue;
         entry->idle = FALSE;
+        entry->kicked = TRUE;
         if (entry->retry.failures > 0) {
             vr_retry_cause_gone(&entry->retry, now);
             entry->input.retry_at_us = vr_retry_due(&entry->retry);
@@ -279,8 +295,10 @@ vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gi
         report_success(entry, now, point_us, app_consistent);
     else
         vr_retry_failed(&entry->retry, error, now, random32());
+    if (error != NULL && entry->kicked && entry->retry.failures > 0)
+        vr_retry_cause_gone(&entry->retry, now);
     entry->input.retry_at_us = vr_retry_due(&entry->retry);
-    entry->idle = idle;
+    entry->idle = idle && !entry->kicked;
     g_cond_broadcast(&self->changed);
 }
 

@@ -39,17 +39,14 @@ group_id(const char *name, gid_t *ret_gid)
     return TRUE;
 }
 
-/* Bound with no rights at all, opened to the group only when the owner is right. */
+/* The process's umask leaves it to the owner; opened to the group only when that is right. */
 static gboolean
 bind_unix(int fd, const struct sockaddr_un *address, const char *group)
 {
-    mode_t old = umask(0777);
-    int rc = bind(fd, (const struct sockaddr *) address, sizeof(*address));
     mode_t mode = 0600;
     gid_t gid;
 
-    umask(old);
-    if (rc < 0)
+    if (bind(fd, (const struct sockaddr *) address, sizeof(*address)) < 0)
         return FALSE;
     if (group_id(group, &gid) && chown(address->sun_path, (uid_t) -1, gid) == 0)
         mode = 0660;

@@ -28,8 +28,9 @@
 #define CONNECTION_MEMORY ((size_t) 128 * 1024)
 #define THREAD_STACK ((size_t) 1024 * 1024)
 #define IDLE_TIMEOUT_S 60u
-#define MAX_CONNECTIONS 64u
-#define MAX_CONNECTIONS_PER_IP 16u
+/* All workers of all transfers that a peer may be configured for, and some. */
+#define MAX_CONNECTIONS 320u
+#define MAX_CONNECTIONS_PER_IP 280u
 #define SWALLOW_MAX ((guint64) 16 * 1024 * 1024)
 
 struct _VrHttpServer {

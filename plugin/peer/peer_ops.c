@@ -149,6 +149,35 @@ fence_replica(VrApp *app, const VrProtection *row, GError **error)
                                               vr_generation_id(generation), error);
 }
 
+/* The checks took their time: another peer may have got there first. */
+static gboolean
+still_free(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(VrProtection) other = vr_state_protection_get(app->state, row->uuid, &local);
+
+    if (other != NULL)
+        vr_set_error(error, VR_ERROR_CONFLICT, "protection-exists", "Try again in a moment.",
+                     "domain '%s' got a replica on host '%s' in the meantime", row->name, app->config->name);
+    else if (!g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
+        g_propagate_error(error, g_steal_pointer(&local));
+    else
+        return TRUE;
+    return FALSE;
+}
+
+static gboolean
+store_row(VrApp *app, const VrProtection *row, gboolean created, GError **error)
+{
+    if (!vr_state_begin(app->state, error))
+        return FALSE;
+    if ((!created || (still_free(app, row, error) && fence_replica(app, row, error))) &&
+        vr_state_protection_put(app->state, row, error))
+        return vr_state_commit(app->state, error);
+    vr_state_rollback(app->state);
+    return FALSE;
+}
+
 static JsonNode *
 protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *request, GError **error)
 {
@@ -188,18 +217,15 @@ protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *requ
     replace(&row->policy, put.policy);
     replace(&row->policy_text, put.policy_text);
     replace(&row->exclude, put.exclude);
-    if ((created && !fence_replica(app, row, error)) ||
-        !vr_state_protection_put(app->state, row, error) ||
+    if (!store_row(app, row, created, error) ||
         !store_networks(app, uuid, put.networks, error))
         return NULL;
     return empty_object();
 }
 
 static JsonNode *
-protection_delete(gpointer data, const char *peer, const char *uuid, gboolean keep_replica,
-                  GError **error)
+delete_guarded(VrApp *app, const char *uuid, gboolean keep_replica, GError **error)
 {
-    VrApp *app = data;
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
     g_autofree char *manifests = vr_app_manifest_dir(app, uuid);
     g_autofree char *networks = g_strdup_printf("networks:%s", uuid);
@@ -220,6 +246,21 @@ protection_delete(gpointer data, const char *peer, const char *uuid, gboolean ke
         !vr_state_protection_delete(app->state, uuid, error))
         return NULL;
     return empty_object();
+}
+
+/* Never under an activation, which may be about to own these layers. */
+static JsonNode *
+protection_delete(gpointer data, const char *peer, const char *uuid, gboolean keep_replica,
+                  GError **error)
+{
+    VrApp *app = data;
+    JsonNode *node;
+
+    if (!vr_guard_take(app->guards, uuid, "removal of the replica", 0, NULL, error))
+        return NULL;
+    node = delete_guarded(app, uuid, keep_replica, error);
+    vr_guard_release(app->guards, uuid);
+    return node;
 }
 
 /* Would the newest RP start here as it is? */

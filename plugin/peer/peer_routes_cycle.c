@@ -37,6 +37,22 @@ open_replica(VrPeerServer *self, const VrHttpRequest *request, const char *gener
     return guard->replica != NULL;
 }
 
+/* For requests that add to the replica or take from it. BEGIN named the generation; a domain that was failed over since
+ * then runs from the replica, and what is left of a cycle of before is refused. */
+static gboolean
+open_replica_to_write(VrPeerServer *self, const VrHttpRequest *request, Guard *guard, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_peer_route_protection(self, request, TRUE, error);
+
+    if (!row)
+        return FALSE;
+    if (row->state != VR_PROTECTION_FAILED_OVER)
+        return open_replica(self, request, NULL, guard, error);
+    vr_set_error(error, VR_ERROR_REFUSED, "failed-over", "See 'virt-replica info' on both hosts.",
+                 "domain '%s' was failed over to host '%s'", row->name, self->name);
+    return FALSE;
+}
+
 static gboolean
 bad_argument(GError **error, const char *what)
 {
@@ -235,7 +251,7 @@ handle_chunks(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
     gsize len;
 
     body = vr_http_request_bytes(request, &len);
-    return cycle && open_replica(data, request, NULL, &guard, error) &&
+    return cycle && open_replica_to_write(data, request, &guard, error) &&
            vr_replica_write(guard.replica, cycle, body, len, error);
 }
 
@@ -264,7 +280,7 @@ handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer
     const char *sha256 = cycle ? digest_of(request, error) : NULL;
     g_auto(Guard) guard = {0};
 
-    return sha256 && open_replica(data, request, NULL, &guard, error) &&
+    return sha256 && open_replica_to_write(data, request, &guard, error) &&
            vr_replica_put_attachment(guard.replica, cycle, sha256, vr_http_request_fd(request),
                                      error);
 }
@@ -285,7 +301,7 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
         return FALSE;
     if (strcmp(commit->cycle, cycle) != 0)
         return bad_argument(error, "cycle");
-    if (!open_replica(self, request, NULL, &guard, error))
+    if (!open_replica_to_write(self, request, &guard, error))
         return FALSE;
     rp = vr_replica_commit(guard.replica, commit, error);
     if (!rp)
@@ -302,7 +318,7 @@ handle_abort(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GE
     const char *cycle = cycle_of(request, error);
     g_auto(Guard) guard = {0};
 
-    return cycle && open_replica(data, request, NULL, &guard, error) &&
+    return cycle && open_replica_to_write(data, request, &guard, error) &&
            vr_replica_abort(guard.replica, cycle, error);
 }
 

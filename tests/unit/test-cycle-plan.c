@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/cycle_plan.h"
+#include "plugin/cycle/cycle_run.h"
 #include "policies/error.h"
+#include "storage/file_util.h"
+#include "storage/state_peer.h"
 
 #define GIB ((guint64) 1 << 30)
 
@@ -245,6 +248,48 @@ test_unreadable_disk(void)
     g_assert_cmpstr(vr_error_slug(error), ==, "disk-not-readable");
 }
 
+#define UUID "11111111-2222-3333-4444-555555555555"
+#define PEER "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+/* Unprotect changes the state while a cycle holds the row as it was. */
+static void
+test_record_keeps_state(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("vr-record-XXXXXX", NULL);
+    VrApp app = {.state = vr_state_open(dir, NULL)};
+    VrPeer peer = {(char *) PEER, (char *) "kvm2", (char *) "10.0.0.2:16540", 5, 0};
+    VrProtection row = {
+        .uuid = (char *) UUID,
+        .name = (char *) "web1",
+        .role = VR_ROLE_SOURCE,
+        .peer = (char *) PEER,
+        .state = VR_PROTECTION_PROTECTED,
+    };
+    VrCycleJournal journal = {.checkpoint = (char *) "cp2", .disks = (char *) BASE};
+    VrRecoveryPoint rp = {.number = 7, .cycle = (char *) "c7", .root = (char *) "r7", .time_us = 70};
+    g_autoptr(VrProtection) stale = NULL;
+    g_autoptr(VrProtection) stored = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(vr_state_peer_put(app.state, &peer, NULL));
+    g_assert_true(vr_state_protection_put(app.state, &row, NULL));
+    stale = vr_state_protection_get(app.state, UUID, NULL);
+    g_assert_true(vr_app_set_state(&app, UUID, VR_EVENT_UNPROTECT_STARTED, NULL, &error));
+    g_assert_true(vr_cycle_record(&app, stale, &journal, &rp, &error));
+    g_assert_no_error(error);
+    stored = vr_state_protection_get(app.state, UUID, NULL);
+    g_assert_cmpuint(stored->base_number, ==, 7);
+    g_assert_cmpstr(stored->checkpoint, ==, "cp2");
+    g_assert_cmpint(stored->state, ==, VR_PROTECTION_DISABLING);
+    g_assert_cmpint(stale->state, ==, VR_PROTECTION_DISABLING);
+
+    g_assert_true(vr_state_protection_delete(app.state, UUID, NULL));
+    g_assert_false(vr_cycle_record(&app, stale, &journal, &rp, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NOT_FOUND);
+    vr_state_close(app.state);
+    g_assert_true(vr_remove_tree(dir, NULL));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -257,5 +302,6 @@ main(int argc, char **argv)
     g_test_add_func("/cycle-plan/states", test_states);
     g_test_add_func("/cycle-plan/odd-base", test_odd_base);
     g_test_add_func("/cycle-plan/unreadable-disk", test_unreadable_disk);
+    g_test_add_func("/cycle-plan/record-keeps-state", test_record_keeps_state);
     return g_test_run();
 }

@@ -5,6 +5,7 @@
 #include "storage/state_peer.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
+#define UUID_B "22222222-2222-3333-4444-555555555555"
 #define PEER "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 typedef struct {
@@ -14,11 +15,11 @@ typedef struct {
 } Fixture;
 
 static void
-add_protection(Fixture *f, VrRole role)
+add_protection_of(Fixture *f, const char *uuid, VrRole role)
 {
     g_autoptr(GError) error = NULL;
     VrProtection row = {
-        .uuid = (char *) UUID,
+        .uuid = (char *) uuid,
         .name = (char *) "web1",
         .role = role,
         .peer = (char *) PEER,
@@ -32,6 +33,12 @@ add_protection(Fixture *f, VrRole role)
 
     g_assert_true(vr_state_protection_put(f->state, &row, &error));
     g_assert_no_error(error);
+}
+
+static void
+add_protection(Fixture *f, VrRole role)
+{
+    add_protection_of(f, UUID, role);
 }
 
 static void
@@ -138,6 +145,55 @@ test_close_waits(Fixture *f, gconstpointer data)
     vr_replicas_put(f->replicas, held);
 }
 
+typedef struct {
+    Fixture *f;
+    gint begun; /* atomic */
+} Opener;
+
+static gpointer
+opener(gpointer data)
+{
+    Opener *self = data;
+    g_autoptr(GError) error = NULL;
+    VrReplica *replica;
+
+    g_atomic_int_inc(&self->begun);
+    replica = vr_replicas_get(self->f->replicas, UUID_B, &error);
+    g_assert_no_error(error);
+    return replica;
+}
+
+/* One that takes long to open (here: it waits for the database) does not hold up the others, and two that ask for it get
+ * the same. */
+static void
+test_slow_open(Fixture *f, gconstpointer data)
+{
+    Opener job = {.f = f};
+    g_autoptr(GError) error = NULL;
+    VrReplica *first, *second;
+    GThread *one, *two;
+
+    add_protection(f, VR_ROLE_TARGET);
+    add_protection_of(f, UUID_B, VR_ROLE_TARGET);
+    vr_replicas_put(f->replicas, vr_replicas_get(f->replicas, UUID, NULL));
+    g_assert_true(vr_state_begin(f->state, &error));
+    one = g_thread_new("opener-1", opener, &job);
+    two = g_thread_new("opener-2", opener, &job);
+    for (guint i = 0; i < 2000 || g_atomic_int_get(&job.begun) < 2; i++) {
+        VrReplica *other = vr_replicas_get(f->replicas, UUID, &error);
+
+        g_assert_no_error(error);
+        vr_replicas_put(f->replicas, other);
+        g_thread_yield();
+    }
+    g_assert_true(vr_state_commit(f->state, &error));
+    first = g_thread_join(one);
+    second = g_thread_join(two);
+    g_assert_true(first == second);
+    vr_replicas_put(f->replicas, first);
+    vr_replicas_put(f->replicas, second);
+}
+
 static void
 test_destroy(Fixture *f, gconstpointer data)
 {
@@ -166,6 +222,7 @@ main(int argc, char **argv)
     ADD("opened-once", test_opened_once);
     ADD("not-ours", test_not_ours);
     ADD("close-waits", test_close_waits);
+    ADD("slow-open", test_slow_open);
     ADD("destroy", test_destroy);
     return g_test_run();
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/cycle/replicate.h"
 #include "plugin/cycle/scheduler.h"
 #include "policies/error.h"
+#include "storage/file_util.h"
 
 #define A "11111111-2222-3333-4444-aaaaaaaaaaaa"
 #define B "11111111-2222-3333-4444-bbbbbbbbbbbb"
 #define INTERVAL_US (2 * G_TIME_SPAN_MILLISECOND)
 
-typedef enum { SUCCEED, SUCCEED_OFF, FAIL_FOR_NOW, FAIL_FOR_GOOD, HANG } Behaviour;
+typedef enum { SUCCEED, SUCCEED_OFF, FAIL_FOR_NOW, FAIL_FOR_GOOD, HANG, WAIT, CANCEL, SAY_NOTHING } Behaviour;
 
 typedef struct {
     VrScheduler *scheduler;
@@ -28,7 +30,9 @@ report(Fixture *f, const char *uuid, Behaviour behaviour)
         vr_set_error(&error, VR_ERROR_TRANSIENT, "peer-down", NULL, "the peer is down");
     if (behaviour == FAIL_FOR_GOOD)
         vr_set_error(&error, VR_ERROR_AUTH, "unknown-peer", NULL, "the peer does not know us");
-    if (behaviour == HANG)
+    if (behaviour == SAY_NOTHING)
+        return;
+    if (behaviour == HANG || behaviour == CANCEL)
         vr_set_error(&error, VR_ERROR_CANCELLED, "cancelled", NULL, "cancelled");
     vr_scheduler_report(f->scheduler, uuid, error, g_get_real_time(), FALSE,
                         behaviour == SUCCEED_OFF);
@@ -60,6 +64,10 @@ cycle(gpointer app, const char *uuid, GCancellable *cancel)
     g_cond_broadcast(&f->changed);
     while (behaviour == HANG && !g_cancellable_is_cancelled(cancel))
         g_cond_wait(&f->changed, &f->lock);
+    while (f->behaviour == WAIT)
+        g_cond_wait(&f->changed, &f->lock);
+    if (behaviour == WAIT)
+        behaviour = f->behaviour;
     f->inside--;
     g_mutex_unlock(&f->lock);
 
@@ -196,6 +204,70 @@ test_failure_blocks(Fixture *f, gconstpointer data)
 }
 
 static void
+go_on_as(Fixture *f, Behaviour behaviour)
+{
+    g_mutex_lock(&f->lock);
+    f->behaviour = behaviour;
+    g_cond_broadcast(&f->changed);
+    g_mutex_unlock(&f->lock);
+}
+
+/* The domain starts while the cycle of the shut-off domain ends: that cycle does not know. */
+static void
+test_kick_before_idle(Fixture *f, gconstpointer data)
+{
+    VrScheduleInfo info;
+
+    f->behaviour = WAIT;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->begun, 1);
+    vr_scheduler_kick(f->scheduler, A);
+    go_on_as(f, SUCCEED_OFF);
+    wait_for(f, &f->ended, 2);
+    do
+        vr_scheduler_info(f->scheduler, A, &info);
+    while (!info.idle);
+    g_assert_cmpuint(count(f, &f->begun), ==, 2);
+}
+
+/* The cause goes away between a failure and its report. */
+static void
+test_kick_before_failure(Fixture *f, gconstpointer data)
+{
+    f->behaviour = WAIT;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->begun, 1);
+    vr_scheduler_kick(f->scheduler, A);
+    go_on_as(f, FAIL_FOR_GOOD);
+    wait_for(f, &f->ended, 2);
+}
+
+/* A retry that was cancelled, or whose turn it was not, is not due again at once. */
+static void
+test_undecided_retry(Fixture *f, gconstpointer data)
+{
+    static const Behaviour undecided[] = {CANCEL, SAY_NOTHING};
+    VrScheduleInfo info;
+    guint begun;
+
+    f->policy->interval_us = G_TIME_SPAN_HOUR;
+    f->policy->rpo_target_us = 2 * G_TIME_SPAN_HOUR;
+    f->behaviour = FAIL_FOR_NOW;
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    wait_for(f, &f->ended, 1);
+    for (guint i = 0; i < G_N_ELEMENTS(undecided); i++) {
+        go_on_as(f, undecided[i]);
+        vr_scheduler_kick(f->scheduler, A);
+        begun = i + 2;
+        wait_for(f, &f->ended, begun);
+        do { /* due now until its thread has left it */
+            vr_scheduler_info(f->scheduler, A, &info);
+            g_assert_cmpuint(count(f, &f->begun), ==, begun);
+        } while (info.next_due_us - g_get_real_time() < G_TIME_SPAN_MINUTE);
+    }
+}
+
+static void
 test_remove_cancels(Fixture *f, gconstpointer data)
 {
     VrScheduleInfo info;
@@ -239,6 +311,37 @@ test_app_consistent(Fixture *f, gconstpointer data)
     g_assert_cmpint(info.app_age_us, >=, 0);
 }
 
+/* A policy that cannot be read must not end in a domain that nobody replicates and nobody hears of. */
+static void
+test_broken_policy(Fixture *f, gconstpointer data)
+{
+    g_autofree char *dir = g_dir_make_tmp("vr-scheduler-XXXXXX", NULL);
+    VrApp app = {.scheduler = f->scheduler, .policies = vr_policy_files_new(dir)};
+    VrProtection row = {.uuid = (char *) A, .policy = (char *) "gone"};
+    g_autoptr(GError) error = NULL;
+
+    f->behaviour = FAIL_FOR_GOOD;
+    g_assert_false(vr_replicate_schedule(&app, &row, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NOT_FOUND);
+    wait_for(f, &f->ended, 1);
+    g_assert_false(vr_replicate_schedule(&app, &row, NULL));
+    vr_policy_files_free(app.policies);
+    g_assert_true(vr_remove_tree(dir, NULL));
+}
+
+/* A long job on one domain must not take a thread that others wait for. */
+static void
+test_guarded(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GCancellable) cancel = g_cancellable_new();
+    VrApp app = {.scheduler = f->scheduler, .guards = vr_guards_new()};
+
+    g_assert_true(vr_guard_take(app.guards, A, "job 1", 0, NULL, NULL));
+    vr_replicate_scheduled(&app, A, cancel);
+    vr_guard_release(app.guards, A);
+    vr_guards_free(app.guards);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/scheduler/" name, Fixture, NULL, set_up, function, tear_down)
 
@@ -251,6 +354,11 @@ main(int argc, char **argv)
     ADD("idle", test_idle);
     ADD("failure-waits", test_failure_waits);
     ADD("failure-blocks", test_failure_blocks);
+    ADD("kick-before-idle", test_kick_before_idle);
+    ADD("kick-before-failure", test_kick_before_failure);
+    ADD("undecided-retry", test_undecided_retry);
+    ADD("broken-policy", test_broken_policy);
+    ADD("guarded", test_guarded);
     ADD("remove-cancels", test_remove_cancels);
     ADD("stop-cancels", test_stop_cancels);
     ADD("app-consistent", test_app_consistent);
