@@ -190,6 +190,15 @@ target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer
     return node;
 }
 
+/* A string of a peer's message, @other if there is none of that name. */
+static const char *
+text_in(JsonObject *object, const char *key, const char *other)
+{
+    const char *text = json_object_get_string_member_with_default(object, key, other);
+
+    return text != NULL ? text : other;
+}
+
 static void
 merge_answer(JsonNode *answer, VrFindings *findings)
 {
@@ -201,10 +210,10 @@ merge_answer(JsonNode *answer, VrFindings *findings)
 
         if (entry == NULL)
             continue;
-        severity = json_object_get_string_member_with_default(entry, "severity", "error");
-        code = json_object_get_string_member_with_default(entry, "code", "unknown");
-        message = json_object_get_string_member_with_default(entry, "message", "");
-        action = json_object_get_string_member_with_default(entry, "action", "");
+        severity = text_in(entry, "severity", "error");
+        code = text_in(entry, "code", "unknown");
+        message = text_in(entry, "message", "");
+        action = text_in(entry, "action", "");
         vr_findings_add(findings, strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
                         code, action, "%s", message);
     }

@@ -85,7 +85,7 @@ start_canary(virConnectPtr vir)
 
     for (guint i = 0; i < G_N_ELEMENTS(types); i++) {
         g_autofree char *xml = g_strdup_printf(canary_xml, types[i]);
-        virDomainPtr dom = virDomainCreateXML(vir, xml, VIR_DOMAIN_START_PAUSED);
+        virDomainPtr dom = virDomainCreateXML(vir, xml, VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY);
 
         if (dom != NULL) {
             (void) virDomainDestroy(dom);

@@ -11,14 +11,17 @@
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
 #define PROVE_US G_TIME_SPAN_HOUR
 #define CONNECT_WAIT_MS 1000
+#define STARTERS 8
 
 struct _VrMaintain {
-    VrApp *app;           /* borrowed */
-    GThread *thread;      /* owned */
-    GCancellable *cancel; /* owned */
-    GMutex lock;          /* guards prove */
+    VrApp *app;            /* borrowed */
+    GThread *thread;       /* owned */
+    GThreadPool *starters; /* owned: begin_one() */
+    GCancellable *cancel;  /* owned */
+    GMutex lock;           /* guards what follows */
     GCond woken;
     gboolean prove;
+    GHashTable *unclean; /* owned: UUIDs (owned) whose recovery failed */
 };
 
 /* What the daemon of before may have left in the guest's domain. */
@@ -33,22 +36,35 @@ clean_source(VrMaintain *self, const VrProtection *row, GError **error)
            vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error);
 }
 
-static void
-recover_one(VrMaintain *self, const VrProtection *row)
+/* A target starts what it owns and has not seen running, and takes back what it does not own. */
+static gboolean
+recover_row(VrMaintain *self, const VrProtection *row, GError **error)
+{
+    if (row->role == VR_ROLE_TARGET)
+        return vr_activation_recover(self->app, row, error);
+    return row->state == VR_PROTECTION_FAILED_OVER || clean_source(self, row, error);
+}
+
+/* TRUE if nothing is left to do. Complains once. */
+static gboolean
+recover_one(VrMaintain *self, const char *uuid, gboolean first)
 {
     VrApp *app = self->app;
+    g_autoptr(VrProtection) row = NULL;
     g_autoptr(GError) error = NULL;
     gboolean ok;
 
-    if (!vr_guard_take(app->guards, row->uuid, "recovery at start", -1, self->cancel, NULL))
-        return;
-    if (row->role == VR_ROLE_SOURCE)
-        ok = row->state == VR_PROTECTION_FAILED_OVER || clean_source(self, row, &error);
-    else
-        ok = vr_activation_recover(app, row, &error);
-    vr_guard_release(app->guards, row->uuid);
-    if (!ok && !g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
-        g_warning("domain '%s': what an interrupted run left is not cleaned up yet: %s", row->name, error->message);
+    if (!vr_guard_take(app->guards, uuid, "recovery", first ? -1 : 0, self->cancel, NULL))
+        return FALSE;
+    row = vr_state_protection_get(app->state, uuid, &error);
+    ok = row != NULL && recover_row(self, row, &error);
+    vr_guard_release(app->guards, uuid);
+    if (ok || g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
+        return TRUE;
+    g_log(G_LOG_DOMAIN, first ? G_LOG_LEVEL_WARNING : G_LOG_LEVEL_DEBUG,
+          "domain '%s': what an interrupted run left is not cleaned up yet: %s", row ? row->name : uuid,
+          error->message);
+    return FALSE;
 }
 
 /* A RESYNC or INITIAL state with an RP means that the daemon died behind the commit; cycles set it right. */
@@ -73,16 +89,76 @@ schedule_one(VrApp *app, const VrProtection *row, gboolean initial)
 }
 
 static void
+set_unclean(VrMaintain *self, const char *uuid, gboolean unclean)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+
+    if (unclean)
+        g_hash_table_add(self->unclean, g_strdup(uuid));
+    else
+        g_hash_table_remove(self->unclean, uuid);
+}
+
+static gboolean
+is_unclean(VrMaintain *self, const VrProtection *row)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+
+    return g_hash_table_contains(self->unclean, row->uuid);
+}
+
+/* A replica that this host owns and could not start yet; its old host may be gone. */
+static gboolean
+must_start(VrMaintain *self, const VrProtection *row)
+{
+    return row->role == VR_ROLE_TARGET && row->state == VR_PROTECTION_FAILED_OVER &&
+           !vr_activation_done(self->app, row);
+}
+
+/* What could not be done at start-up, or when it was asked for, may be possible now. */
+static void
+recover_again(VrMaintain *self)
+{
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(self->app->state, NULL);
+
+    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel); i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+
+        if ((is_unclean(self, row) || must_start(self, row)) && recover_one(self, row->uuid, FALSE))
+            set_unclean(self, row->uuid, FALSE);
+    }
+}
+
+/* One domain at start-up. A peer that answers late holds up only the domains it has to do with. */
+static void
+begin_one(gpointer data, gpointer user_data)
+{
+    VrMaintain *self = user_data;
+    g_autofree char *uuid = data;
+    g_autoptr(VrProtection) row = NULL;
+
+    if (!recover_one(self, uuid, TRUE))
+        set_unclean(self, uuid, TRUE);
+    if (g_cancellable_is_cancelled(self->cancel))
+        return;
+    row = vr_state_protection_get(self->app->state, uuid, NULL);
+    if (row != NULL)
+        schedule_one(self->app, row, FALSE);
+}
+
+/* Jobs take the same guard as the recovery of their domain, so they need not wait for all of it. */
+static void
 begin(VrMaintain *self)
 {
     VrApp *app = self->app;
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, &error);
 
-    for (guint i = 0; rows != NULL && i < rows->len; i++)
-        recover_one(self, g_ptr_array_index(rows, i));
-    for (guint i = 0; rows != NULL && i < rows->len; i++)
-        schedule_one(app, g_ptr_array_index(rows, i), FALSE);
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+
+        (void) g_thread_pool_push(self->starters, g_strdup(row->uuid), NULL);
+    }
     if (rows == NULL || !vr_jobs_resume(app->jobs, &error)) {
         g_warning("cannot go on with the jobs of before: %s", error->message);
         return;
@@ -157,6 +233,7 @@ maintain_thread(gpointer data)
             prove_fence(self);
             prove_at = g_get_monotonic_time() + PROVE_US;
         }
+        recover_again(self);
         probe_causes(self);
     }
     return NULL;
@@ -171,6 +248,8 @@ vr_maintain_start(VrApp *app)
     self->cancel = g_cancellable_new();
     g_mutex_init(&self->lock);
     g_cond_init(&self->woken);
+    self->unclean = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    self->starters = g_thread_pool_new(begin_one, self, STARTERS, FALSE, NULL);
     self->thread = g_thread_new("maintain", maintain_thread, self);
     return self;
 }
@@ -194,6 +273,8 @@ vr_maintain_stop(VrMaintain *self)
     g_cond_broadcast(&self->woken);
     g_mutex_unlock(&self->lock);
     g_thread_join(self->thread);
+    g_thread_pool_free(self->starters, FALSE, TRUE);
+    g_hash_table_unref(self->unclean);
     g_object_unref(self->cancel);
     g_cond_clear(&self->woken);
     g_mutex_clear(&self->lock);

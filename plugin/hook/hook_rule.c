@@ -256,7 +256,7 @@ refuse_unusable(const VrHookPaths *paths, const char *domain, const char *uuid, 
 
     if (ret_message)
         *ret_message = g_strdup_printf("domain '%s' must not start: its fence file %s/%s cannot be "
-                                       "used (%s); run 'virt-replica doctor'",
+                                       "used (%s); read it, then restart virt-replicad",
                                        name, paths->fence_dir, uuid, cause);
     return 1;
 }
@@ -318,10 +318,11 @@ vr_hook_run(const VrHookPaths *paths, int argc, const char *const *argv, const c
 
     if (!op || !vr_hook_needs_xml(op))
         return 0;
-    if (is_reported(op) && !canary && vr_hook_find_uuid(xml, length, uuid))
-        report(paths->event_socket, name, uuid, op);
-    if (!may_refuse(op))
+    if (!may_refuse(op)) {
+        if (!canary && vr_hook_find_uuid(xml, length, uuid))
+            report(paths->event_socket, name, uuid, op);
         return 0;
+    }
     dir = open(paths->fence_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (canary && strcmp(op, "prepare") == 0) {
         if (dir >= 0) {
@@ -332,9 +333,16 @@ vr_hook_run(const VrHookPaths *paths, int argc, const char *const *argv, const c
             *ret_message = g_strdup("the virt-replica hook is active");
         return 1;
     }
-    if (dir < 0)
+    if (!vr_hook_find_uuid(xml, length, uuid)) {
+        if (dir >= 0)
+            close(dir);
         return 0;
-    answer = vr_hook_find_uuid(xml, length, uuid) ? judge(paths, dir, name, uuid, ret_message) : 0;
-    close(dir);
+    }
+    answer = dir >= 0 ? judge(paths, dir, name, uuid, ret_message) : 0;
+    if (dir >= 0)
+        close(dir);
+    /* A start that is refused reads no image: nobody need give way to it. */
+    if (answer == 0 && is_reported(op))
+        report(paths->event_socket, name, uuid, op);
     return answer;
 }

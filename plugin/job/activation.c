@@ -143,11 +143,26 @@ check_head(Activation *self, GError **error)
     return FALSE;
 }
 
-/* Nothing of a replica that was being started is left: domain, overlays; the fence stands again. Repeatable. */
+static gboolean
+release(VrApp *app, const char *uuid, const char *number, GError **error)
+{
+    VrReplica *replica = vr_replicas_get(app->replicas, uuid, error);
+    gboolean ok;
+
+    if (replica == NULL)
+        return FALSE;
+    ok = vr_replica_release(replica, g_ascii_strtoull(number, NULL, 10), HOLD_REASON, error);
+    vr_replicas_put(app->replicas, replica);
+    return ok;
+}
+
+/* Nothing of a replica that was being started is left: domain, overlays, the hold of their layers; the fence stands
+ * again. Repeatable. */
 static gboolean
 take_back(VrApp *app, const VrProtection *row, const char *dir, GError **error)
 {
     g_autofree char *key = fact_key("activation", row->uuid);
+    g_autofree char *number = vr_state_get(app->state, key, NULL);
     g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
     g_autoptr(VrGeneration) generation = vr_generation_from_line(row->generation, error);
 
@@ -156,7 +171,7 @@ take_back(VrApp *app, const VrProtection *row, const char *dir, GError **error)
                         vr_generation_id(generation), error) &&
            vr_dom_destroy(app->conn, row->uuid, error) &&
            vr_dom_undefine(app->conn, row->uuid, TRUE, error) && vr_remove_tree(dir, error) &&
-           vr_state_set(app->state, key, NULL, error);
+           (number == NULL || release(app, row->uuid, number, error)) && vr_state_set(app->state, key, NULL, error);
 }
 
 static gboolean
@@ -240,7 +255,7 @@ advance(Activation *self, GError **error)
         if (vr_state_protection_put(app->state, row, error) &&
             vr_state_set(app->state, key, NULL, error) &&
             vr_state_set(app->state, starting, self->autostart ? "autostart" : "once", error))
-            return vr_state_commit(app->state, error) && vr_fault_point(VR_STEP_F4, error);
+            return vr_state_commit(app->state, error);
     }
     vr_state_rollback(app->state);
     return FALSE;
@@ -317,11 +332,10 @@ activate(Activation *self, GError **error)
     if (!check_generation(self, error) || !check_head(self, error))
         return NULL;
     if (prepare(self, error) && advance(self, error))
-        return run_and_answer(self);
+        return vr_fault_point(VR_STEP_F4, error) ? run_and_answer(self) : NULL;
     if (!take_back(self->app, self->row, self->dir, &undo))
         g_warning("domain '%s': the failover that failed is not undone completely: %s", self->row->name,
                   undo->message);
-    (void) vr_replica_release(self->replica, self->number, HOLD_REASON, NULL);
     return NULL;
 }
 
@@ -338,6 +352,48 @@ vr_activate(VrApp *app, const char *peer, const char *uuid, JsonNode *request, G
     return node;
 }
 
+gboolean
+vr_activation_done(VrApp *app, const VrProtection *row)
+{
+    g_autofree char *key = fact_key("starting", row->uuid);
+    g_autofree char *how = vr_state_get(app->state, key, NULL);
+
+    return row->state == VR_PROTECTION_FAILED_OVER && how == NULL;
+}
+
+/* An activation whose own undo failed, or that a restart interrupted. */
+static gboolean
+undo_interrupted(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autofree char *dir = active_dir(app, row, error);
+
+    g_message("domain '%s': an interrupted failover to this host is undone", row->name);
+    return dir != NULL && take_back(app, row, dir, error);
+}
+
+static gboolean
+is_interrupted(VrApp *app, const char *uuid)
+{
+    g_autofree char *key = fact_key("activation", uuid);
+    g_autofree char *number = vr_state_get(app->state, key, NULL);
+
+    return number != NULL;
+}
+
+/* Durable before anything else: what is left here does not execute, and is taken away as soon as that is possible. */
+static gboolean
+refuse(VrApp *app, const VrProtection *row, const VrGeneration *generation, GError **error)
+{
+    g_autofree char *key = fact_key("refused", row->uuid);
+    g_autoptr(GError) undo = NULL;
+
+    if (!vr_state_set(app->state, key, vr_generation_id(generation), error))
+        return FALSE;
+    if (is_interrupted(app, row->uuid) && !undo_interrupted(app, row, &undo))
+        g_warning("domain '%s': the failover that failed is not undone completely: %s", row->name, undo->message);
+    return TRUE;
+}
+
 JsonNode *
 vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
 {
@@ -345,7 +401,6 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
     const char *line = object ? vr_json_string(object, "generation", 4096, error) : NULL;
     g_autoptr(VrGeneration) generation = line ? vr_generation_from_line(line, error) : NULL;
     g_autoptr(VrProtection) row = NULL;
-    g_autofree char *key = fact_key("refused", uuid);
     JsonObject *reply;
     JsonNode *node;
     gboolean refused;
@@ -354,7 +409,7 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
         return NULL;
     row = vr_state_protection_get(app->state, uuid, error);
     refused = row != NULL && strcmp(row->generation, line) != 0;
-    if (row == NULL || !is_target(app, row, error) || (refused && !vr_state_set(app->state, key, vr_generation_id(generation), error))) {
+    if (row == NULL || !is_target(app, row, error) || (refused && !refuse(app, row, generation, error))) {
         vr_guard_release(app->guards, uuid);
         return NULL;
     }
@@ -366,28 +421,8 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
     return node;
 }
 
-static gboolean
-undo_interrupted(VrApp *app, const VrProtection *row, const char *number, GError **error)
-{
-    g_autofree char *dir = active_dir(app, row, error);
-    VrReplica *replica;
-
-    g_message("domain '%s': an interrupted failover to this host is undone", row->name);
-    if (dir == NULL || !take_back(app, row, dir, error))
-        return FALSE;
-    replica = vr_replicas_get(app->replicas, row->uuid, error);
-    if (replica == NULL)
-        return FALSE;
-    (void) vr_replica_release(replica, g_ascii_strtoull(number, NULL, 10), HOLD_REASON, NULL);
-    vr_replicas_put(app->replicas, replica);
-    return TRUE;
-}
-
 gboolean
 vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
 {
-    g_autofree char *key = fact_key("activation", row->uuid);
-    g_autofree char *number = vr_state_get(app->state, key, NULL);
-
-    return number ? undo_interrupted(app, row, number, error) : run_owned(app, row->uuid, error);
+    return is_interrupted(app, row->uuid) ? undo_interrupted(app, row, error) : run_owned(app, row->uuid, error);
 }

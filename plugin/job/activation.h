@@ -33,6 +33,9 @@ JsonNode *vr_activate(VrApp *app, const char *peer, const char *uuid, JsonNode *
  */
 JsonNode *vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error);
 
+/** TRUE if this host owns the domain and has seen it running. */
+gboolean vr_activation_done(VrApp *app, const VrProtection *row);
+
 /** At start-up: an activation that had not reached the point where the generation advances is undone, one that had is
  *  finished. */
 gboolean vr_activation_recover(VrApp *app, const VrProtection *row, GError **error);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "plugin/job/activation.h"
 #include "policies/error.h"
 #include "storage/error_json.h"
 #include "storage/json_util.h"
@@ -18,18 +19,24 @@ request_of(VrJob *job)
     return node;
 }
 
-/* Starts the source's job; a restart of ours finds its number in the result. */
-static gint64
-start_at_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **error)
+/* A string of a peer's message; "" if there is none of that name. */
+static const char *
+text_in(JsonObject *object, const char *key)
 {
-    const char *known = vr_job_result_get(job, "source_job");
+    const char *text = json_object_get_string_member_with_default(object, key, "");
+
+    return text != NULL ? text : "";
+}
+
+/* Its number is in the result before anything else is done. 0 on error. */
+static gint64
+ask_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **error)
+{
     g_autoptr(JsonNode) request = request_of(job);
     g_autoptr(JsonNode) answer = NULL;
     g_autofree char *text = NULL;
     gint64 id;
 
-    if (known != NULL)
-        return g_ascii_strtoll(known, NULL, 10);
     answer = vr_peer_client_action(peer, row->uuid, "planned-failover", request, vr_job_cancellable(job), error);
     if (answer == NULL)
         return 0;
@@ -43,7 +50,49 @@ start_at_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError 
     }
     text = g_strdup_printf("%" G_GINT64_FORMAT, id);
     vr_job_result_string(job, "source_job", text);
+    vr_job_save(job);
     return id;
+}
+
+/* Sleeps; FALSE when cancelled. */
+static gboolean
+wait_again(VrJob *job, const char *domain, GError **error)
+{
+    g_usleep(ASK_AGAIN_US);
+    if (!g_cancellable_is_cancelled(vr_job_cancellable(job)))
+        return TRUE;
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "the failover of domain '%s' was cancelled", domain);
+    return FALSE;
+}
+
+/* Starts the source's job. One that was asked for by us of before, whose answer we never had, is awaited. 0 with @error
+ * or, when it has moved the domain meanwhile, without. */
+static gint64
+start_at_source(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *peer, GError **error)
+{
+    const char *known = vr_job_result_get(job, "source_job");
+
+    if (known != NULL)
+        return g_ascii_strtoll(known, NULL, 10);
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        g_autoptr(VrProtection) now = vr_state_protection_get(app->state, row->uuid, &local);
+
+        if (now == NULL || now->state != VR_PROTECTION_FAILED_OVER) {
+            gint64 id = now != NULL ? ask_source(job, row, peer, &local) : 0;
+
+            if (local == NULL)
+                return id;
+        } else if (vr_activation_done(app, now)) {
+            return 0;
+        }
+        if (local != NULL && (!vr_job_resumed(job) || !vr_error_is_transient(local))) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return 0;
+        }
+        if (!wait_again(job, row->name, error))
+            return 0;
+    }
 }
 
 /* Name of the step that runs there, or NULL. */
@@ -55,9 +104,8 @@ running_step(JsonObject *object)
     for (guint i = 0; steps != NULL && i < json_array_get_length(steps); i++) {
         JsonObject *step = vr_json_object_at(steps, i);
 
-        if (step != NULL &&
-            g_strcmp0(json_object_get_string_member_with_default(step, "state", NULL), "running") == 0)
-            return json_object_get_string_member_with_default(step, "name", NULL);
+        if (step != NULL && strcmp(text_in(step, "state"), "running") == 0)
+            return text_in(step, "name");
     }
     return NULL;
 }
@@ -74,14 +122,14 @@ take_result(VrJob *job, JsonObject *object)
                          json_object_get_double_member_with_default(result, "downtime_seconds", 0));
     vr_job_result_int(job, "number", json_object_get_int_member_with_default(result, "number", 0));
     for (guint i = 0; i < G_N_ELEMENTS(roots); i++)
-        vr_job_result_string(job, roots[i], json_object_get_string_member_with_default(result, roots[i], ""));
+        vr_job_result_string(job, roots[i], text_in(result, roots[i]));
 }
 
 /* TRUE when it has ended there; @error set unless it completed. */
 static gboolean
 ended(VrJob *job, JsonObject *object, GError **error)
 {
-    const char *state = json_object_get_string_member_with_default(object, "state", "");
+    const char *state = text_in(object, "state");
     JsonObject *cause = vr_json_object_in(object, "error");
 
     if (strcmp(state, "completed") == 0) {
@@ -128,9 +176,14 @@ follow(VrJob *job, VrPeerClient *peer, gint64 id, GError **error)
 }
 
 gboolean
-vr_failover_follow(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **error)
+vr_failover_follow(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *peer, GError **error)
 {
-    gint64 id = start_at_source(job, row, peer, error);
+    g_autoptr(GError) local = NULL;
+    gint64 id = start_at_source(job, app, row, peer, &local);
 
-    return id > 0 && follow(job, peer, id, error);
+    if (local != NULL) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    return id == 0 || follow(job, peer, id, error);
 }

@@ -120,15 +120,16 @@ refresh_row(VrJob *job)
     job->row->progress = job_fraction(job);
 }
 
-static void
+static gboolean
 save(VrJob *job)
 {
     g_autoptr(GError) error = NULL;
 
     refresh_row(job);
-    if (!vr_state_job_update(job->state, job->row, &error))
-        g_warning("job %" G_GINT64_FORMAT ": cannot record its state: %s, ignoring", job->row->id,
-                  error->message);
+    if (vr_state_job_update(job->state, job->row, &error))
+        return TRUE;
+    g_warning("job %" G_GINT64_FORMAT ": cannot record its state: %s, ignoring", job->row->id, error->message);
+    return FALSE;
 }
 
 static void
@@ -144,7 +145,7 @@ end_running_step(VrJob *job, StepState state)
     }
 }
 
-void
+gboolean
 vr_job_finish(VrJob *job, gboolean ok, const GError *error)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
@@ -158,7 +159,41 @@ vr_job_finish(VrJob *job, gboolean ok, const GError *error)
     if (!ok)
         job->row->error = vr_error_to_json_text(error);
     job->ended = TRUE;
-    save(job);
+    return save(job);
+}
+
+gboolean
+vr_job_goes_on(VrJob *job, const GError *error)
+{
+    gboolean stopping = vr_job_stopping(job);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
+
+    return stopping && !job->undone && g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED);
+}
+
+void
+vr_job_undoing(VrJob *job, const GError *cause)
+{
+    g_autofree char *text = vr_error_to_json_text(cause);
+
+    vr_job_result_string(job, "undo", text);
+    vr_job_save(job);
+}
+
+GError *
+vr_job_undo_cause(VrJob *job)
+{
+    const char *text = vr_job_result_get(job, "undo");
+
+    return text != NULL ? vr_error_from_json_text(text) : NULL;
+}
+
+void
+vr_job_undone(VrJob *job)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
+
+    job->undone = TRUE;
 }
 
 static void
@@ -313,7 +348,7 @@ vr_job_step(VrJob *job, const char *name)
             job->steps[i].started_us = g_get_monotonic_time();
         }
     }
-    save(job);
+    (void) save(job);
 }
 
 void
@@ -325,7 +360,7 @@ vr_job_waiting(VrJob *job, const GError *reason)
     g_clear_pointer(&job->row->error, g_free);
     if (reason != NULL)
         job->row->error = vr_error_to_json_text(reason);
-    save(job);
+    (void) save(job);
 }
 
 void
@@ -350,6 +385,14 @@ vr_job_result_int(VrJob *job, const char *key, gint64 value)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
     json_object_set_int_member(job->result, key, value);
+}
+
+void
+vr_job_save(VrJob *job)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
+
+    (void) save(job);
 }
 
 const char *

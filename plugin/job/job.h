@@ -70,16 +70,30 @@ JsonObject *vr_job_args(VrJob *job);
 gboolean vr_job_resumed(VrJob *job);
 GCancellable *vr_job_cancellable(VrJob *job);
 VrCopyProgress *vr_job_progress(VrJob *job);
+/**
+ * vr_job_undoing:
+ * @cause: why the job fails
+ *
+ * From here on the job only takes back what it did, also when it is run again after a restart: then
+ * vr_job_undo_cause() tells why. Durable, unless the database cannot be written.
+ */
+void vr_job_undoing(VrJob *job, const GError *cause);
+/** NULL if no earlier run began to undo. (transfer full) */
+GError *vr_job_undo_cause(VrJob *job);
+/** All is undone: the job ends with its error, also when the daemon is stopping. */
+void vr_job_undone(VrJob *job);
 /** TRUE when the daemon is stopping: leave things so that the job can be run again. */
 gboolean vr_job_stopping(VrJob *job);
 /** Ends the step before and begins @name, durably. */
 void vr_job_step(VrJob *job, const char *name);
 /** "waiting" (with the reason as the job's error) and back to "running". */
 void vr_job_waiting(VrJob *job, const GError *reason);
-/** A key of the job's result. Durable with the next step. */
+/** A key of the job's result. Durable with the next step, or with vr_job_save(). */
 void vr_job_result_string(VrJob *job, const char *key, const char *value);
 void vr_job_result_double(VrJob *job, const char *key, double value);
 void vr_job_result_int(VrJob *job, const char *key, gint64 value);
+/** Records the job as it is now. */
+void vr_job_save(VrJob *job);
 /** NULL if not set. */
 const char *vr_job_result_get(VrJob *job, const char *key);
 

@@ -4,6 +4,7 @@
 #include "plugin/check.h"
 #include "plugin/cycle/protection_push.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/job/failover.h"
 #include "plugin/job/failover_follow.h"
 #include "policies/error.h"
 #include "policies/fault.h"
@@ -14,12 +15,12 @@
 #include "storage/json_util.h"
 
 /*
- * Planned failover on the source. What must outlive a crash is kept in the job's result before the step that needs it:
- *   was_running   the domain ran when the failover began
- *   stopped_us    when the shutdown was asked for
- *   generation    the line sent to the target; from then on only the target knows who owns the workload
+ * Planned failover on the source. What must outlive this job as well as a crash are facts of the host, durable before
+ * the step that needs them:
+ *   "failover-ran:<uuid>"         "yes" if the domain ran when the failover began
+ *   "failover-generation:<uuid>"  the line sent to the target; from then on only the target knows who owns the workload
  * Up to there an error starts the source again; afterwards the source starts again only when the target has refused
- * that generation for good.
+ * that generation for good. The protection leaves the state failing-over in the transaction that drops the facts.
  */
 const char *const vr_job_failover_steps[] = {
     "check", "catch up", "shut down", "final replication", "hand over", "finish", NULL,
@@ -27,28 +28,10 @@ const char *const vr_job_failover_steps[] = {
 
 #define CATCH_UP_ROUNDS 3
 #define SMALL_DELTA (G_GUINT64_CONSTANT(16) << 20)
-#define ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 500)
-
-typedef struct {
-    VrJob *job;
-    VrApp *app;
-    VrProtection *row;  /* owned */
-    VrPolicy *policy;   /* owned */
-    VrPeerClient *peer; /* borrowed */
-} Failover;
+#define TAKE_OVER_US G_TIME_SPAN_MINUTE /* so long the target may answer that it cannot take over yet */
 
 static gboolean
-cancelled(Failover *self, GError **error)
-{
-    if (!g_cancellable_is_cancelled(vr_job_cancellable(self->job)))
-        return FALSE;
-    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "the failover of domain '%s' was cancelled",
-                 self->row->name);
-    return TRUE;
-}
-
-static gboolean
-step_check(Failover *self, GError **error)
+step_check(VrFailover *self, GError **error)
 {
     g_auto(GStrv) exclude = g_strsplit(self->row->exclude, ",", -1);
     g_autoptr(VrFindings) findings = vr_findings_new();
@@ -73,7 +56,7 @@ step_check(Failover *self, GError **error)
                      "domain '%s' has a managed save image, whose memory state would be lost", info->name);
         return FALSE;
     }
-    vr_job_result_string(self->job, "was_running", info->state == VR_DOM_SHUTOFF ? "no" : "yes");
+    self->ran = info->state != VR_DOM_SHUTOFF;
     self->row->autostart = info->autostart;
     return vr_check_source(self->app, &wanted, findings, NULL, vr_job_cancellable(self->job), error) &&
            vr_check_passed(findings, self->row->name, error) &&
@@ -81,7 +64,7 @@ step_check(Failover *self, GError **error)
 }
 
 static gboolean
-replicate(Failover *self, gboolean final, VrCycleDone *done, GError **error)
+replicate(VrFailover *self, gboolean final, VrCycleDone *done, GError **error)
 {
     VrCycleWanted wanted = {.final = final};
 
@@ -90,7 +73,7 @@ replicate(Failover *self, gboolean final, VrCycleDone *done, GError **error)
 }
 
 static gboolean
-step_catch_up(Failover *self, GError **error)
+step_catch_up(VrFailover *self, GError **error)
 {
     VrCycleDone done = {.changed_bytes = G_MAXUINT64};
 
@@ -103,7 +86,7 @@ step_catch_up(Failover *self, GError **error)
 }
 
 static gboolean
-fence_source(Failover *self, GError **error)
+fence_source(VrFailover *self, GError **error)
 {
     g_autoptr(VrGeneration) generation = vr_generation_from_line(self->row->generation, error);
 
@@ -113,29 +96,54 @@ fence_source(Failover *self, GError **error)
            vr_dom_set_autostart(self->app->conn, self->row->uuid, FALSE, error);
 }
 
-/* Fenced as soon as it is off, so that nobody starts it between here and the end. */
 static gboolean
-step_shut_down(Failover *self, GError **error)
+begin_failing_over(VrFailover *self, GError **error)
+{
+    VrState *state = self->app->state;
+
+    if (self->row->state == VR_PROTECTION_FAILING_OVER)
+        return TRUE;
+    if (!vr_state_begin(state, error))
+        return FALSE;
+    if (vr_failover_set_fact(self, "ran", self->ran ? "yes" : "no", error) &&
+        vr_app_set_state(self->app, self->row->uuid, VR_EVENT_FAILOVER_STARTED, self->row, error))
+        return vr_state_commit(state, error);
+    vr_state_rollback(state);
+    return FALSE;
+}
+
+static gboolean
+shut_down(VrFailover *self, GError **error)
 {
     gboolean force = json_object_get_boolean_member_with_default(vr_job_args(self->job), "force", FALSE);
+    g_autoptr(VrPolicy) policy = vr_policy_files_get(self->app->policies, self->row->policy, error);
 
+    if (policy == NULL)
+        return FALSE;
+    self->asked = TRUE;
+    if (!vr_dom_shutdown(self->app->conn, self->row->uuid, (guint) (policy->shutdown_timeout_us / 1000), force, NULL,
+                         vr_job_cancellable(self->job), error))
+        return FALSE;
+    self->asked = FALSE;
+    return TRUE;
+}
+
+/* Fenced as soon as it is off, so that nobody starts it between here and the end. */
+static gboolean
+step_shut_down(VrFailover *self, GError **error)
+{
     if (vr_job_result_get(self->job, "stopped_us") == NULL) {
         g_autofree char *now = g_strdup_printf("%" G_GINT64_FORMAT, g_get_real_time());
 
         vr_job_result_string(self->job, "stopped_us", now);
     }
     vr_job_step(self->job, "shut down");
-    if (self->row->state != VR_PROTECTION_FAILING_OVER &&
-        !vr_app_set_state(self->app, self->row->uuid, VR_EVENT_FAILOVER_STARTED, self->row, error))
-        return FALSE;
-    return vr_dom_shutdown(self->app->conn, self->row->uuid,
-                           (guint) (self->policy->shutdown_timeout_us / 1000), force, NULL,
-                           vr_job_cancellable(self->job), error) &&
-           fence_source(self, error) && vr_fault_point(VR_STEP_F1, error);
+    return begin_failing_over(self, error) && shut_down(self, error) && fence_source(self, error) &&
+           vr_fault_point(VR_STEP_F1, error);
 }
 
 static gboolean
-step_final(Failover *self, GError **error)
+step_final(VrFailover *self, GError **error)
 {
     VrCycleDone final;
 
@@ -149,18 +157,17 @@ step_final(Failover *self, GError **error)
 
 /* The request to the target; the line it carries is durable before the first attempt. */
 static JsonNode *
-hand_over_request(Failover *self, GError **error)
+hand_over_request(VrFailover *self, GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(self->app->state, self->row->uuid, error);
     JsonArray *networks = row ? vr_netmap_json(self->app, row->peer, error) : NULL;
-    const char *line = vr_job_result_get(self->job, "generation");
     JsonObject *object;
     JsonNode *node;
 
     if (networks == NULL)
         return NULL;
     object = json_object_new();
-    json_object_set_string_member(object, "generation", line);
+    json_object_set_string_member(object, "generation", self->line);
     json_object_set_int_member(object, "number", (gint64) row->base_number);
     json_object_set_string_member(object, "root", row->base_root);
     json_object_set_boolean_member(object, "autostart", row->autostart);
@@ -170,39 +177,57 @@ hand_over_request(Failover *self, GError **error)
     return node;
 }
 
+/* Without an active hook the fence stops nobody. */
 static gboolean
-new_generation(Failover *self, GError **error)
+still_off(VrFailover *self, GError **error)
+{
+    VrDomState state;
+
+    if (!vr_dom_state(self->app->conn, self->row->uuid, &state, error))
+        return FALSE;
+    if (state == VR_DOM_SHUTOFF)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_REFUSED, "domain-running", "Leave it off, then fail over again.",
+                 "domain '%s' was started on host '%s' during its failover", self->row->name,
+                 self->app->config->name);
+    return FALSE;
+}
+
+static gboolean
+new_generation(VrFailover *self, GError **error)
 {
     g_autoptr(VrGeneration) mine = vr_generation_from_line(self->row->generation, error);
     g_autofree char *id = vr_random_id();
     g_autoptr(VrGeneration) next = NULL;
     g_autofree char *line = NULL;
 
-    if (mine == NULL || !fence_source(self, error) || !vr_fault_point(VR_STEP_F3, error))
+    if (mine == NULL || !fence_source(self, error) || !vr_fault_point(VR_STEP_F3, error) || !still_off(self, error))
         return FALSE;
     next = vr_generation_advance(mine, id, self->row->peer);
     line = vr_generation_to_line(next);
-    vr_job_result_string(self->job, "generation", line);
-    vr_job_step(self->job, "hand over");
+    if (!vr_failover_set_fact(self, "generation", line, error))
+        return FALSE;
+    self->line = g_steal_pointer(&line);
     return TRUE;
 }
 
-/* The target promises never to activate that generation. FALSE without @ret_owner: cannot be known now. */
+/* The target promises never to activate that generation, unless it did. FALSE: cannot be known now. */
 static gboolean
-ask_to_refuse(Failover *self, gboolean *ret_refused, GError **error)
+ask_to_refuse(VrFailover *self, gboolean *ret_refused, GError **error)
 {
     JsonObject *object = json_object_new();
     g_autoptr(JsonNode) request = json_node_new(JSON_NODE_OBJECT);
     g_autoptr(JsonNode) answer = NULL;
     JsonObject *said;
 
-    json_object_set_string_member(object, "generation", vr_job_result_get(self->job, "generation"));
+    json_object_set_string_member(object, "generation", self->line);
     json_node_take_object(request, object);
     answer = vr_peer_client_action(self->peer, self->row->uuid, "deactivate", request, NULL, error);
     said = answer ? vr_json_object(answer, "the target's answer", error) : NULL;
     if (said == NULL)
         return FALSE;
     *ret_refused = json_object_get_boolean_member_with_default(said, "refused", FALSE);
+    self->owned = !*ret_refused;
     return TRUE;
 }
 
@@ -219,13 +244,28 @@ activation_error(JsonNode *answer)
     return vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL, "the target does not say why the replica does not run");
 }
 
+/* A target that cannot be reached is asked for ever, one that says "not yet" for some time only: the guest is off. */
+static gboolean
+may_ask_again(VrFailover *self, const GError *reason)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (!vr_error_is_transient(reason))
+        return FALSE;
+    if (vr_error_is_peer_away(reason))
+        return TRUE;
+    if (self->not_yet_us == 0)
+        self->not_yet_us = now;
+    return now - self->not_yet_us < TAKE_OVER_US;
+}
+
 typedef enum { HANDED_OVER, NOT_HANDED_OVER, ASK_AGAIN } HandOver;
 
 /* One attempt. NOT_HANDED_OVER only if the target can never become owner of this generation. */
 static HandOver
-try_hand_over(Failover *self, JsonNode *request, GError **error)
+try_hand_over(VrFailover *self, JsonNode *request, GError **error)
 {
-    gboolean give_up = g_cancellable_is_cancelled(vr_job_cancellable(self->job)) &&
+    gboolean give_up = !self->owned && g_cancellable_is_cancelled(vr_job_cancellable(self->job)) &&
                        !vr_job_stopping(self->job);
     g_autoptr(JsonNode) answer = NULL;
     g_autoptr(GError) local = NULL;
@@ -242,10 +282,11 @@ try_hand_over(Failover *self, JsonNode *request, GError **error)
                                                                                 "root", ""));
                 return HANDED_OVER;
             }
+            self->owned = TRUE;
             g_propagate_error(error, not_yet);
             return ASK_AGAIN;
         }
-        if (vr_error_is_transient(local)) {
+        if (may_ask_again(self, local)) {
             g_propagate_error(error, g_steal_pointer(&local));
             return ASK_AGAIN;
         }
@@ -253,7 +294,7 @@ try_hand_over(Failover *self, JsonNode *request, GError **error)
     if (!ask_to_refuse(self, &refused, error) || !refused)
         return ASK_AGAIN;
     if (local == NULL)
-        (void) cancelled(self, error);
+        (void) vr_failover_cancelled(self, error);
     else
         vr_set_error(error, VR_ERROR_TRANSIENT, "not-taken-over", "Remove the cause there, then fail over again.",
                      "domain '%s': host '%s' could not take it over: %s", self->row->name,
@@ -263,17 +304,15 @@ try_hand_over(Failover *self, JsonNode *request, GError **error)
 
 /* @ret_undo: the source may start again. */
 static gboolean
-step_hand_over(Failover *self, gboolean *ret_undo, GError **error)
+step_hand_over(VrFailover *self, gboolean *ret_undo, GError **error)
 {
-    g_autoptr(JsonNode) request = hand_over_request(self, error);
-
-    if (request == NULL)
-        return FALSE;
     *ret_undo = FALSE;
+    vr_job_step(self->job, "hand over");
     for (;;) {
         g_autoptr(GError) local = NULL;
+        g_autoptr(JsonNode) request = hand_over_request(self, &local);
 
-        switch (try_hand_over(self, request, &local)) {
+        switch (request != NULL ? try_hand_over(self, request, &local) : ASK_AGAIN) {
         case HANDED_OVER:
             vr_job_waiting(self->job, NULL);
             return TRUE;
@@ -285,60 +324,15 @@ step_hand_over(Failover *self, gboolean *ret_undo, GError **error)
             vr_job_waiting(self->job, local);
             break;
         }
-        if (vr_job_stopping(self->job) && cancelled(self, error))
+        if (vr_job_stopping(self->job) && vr_failover_cancelled(self, error))
             return FALSE;
-        g_usleep(ASK_AGAIN_US);
+        g_usleep(VR_FAILOVER_ASK_AGAIN_US);
     }
-}
-
-static gboolean
-record_handed_over(Failover *self, GError **error)
-{
-    g_autoptr(VrProtection) row = NULL;
-
-    if (!vr_app_set_state(self->app, self->row->uuid, VR_EVENT_FAILOVER_DONE, self->row, error))
-        return FALSE;
-    row = vr_state_protection_get(self->app->state, self->row->uuid, error);
-    if (row == NULL)
-        return FALSE;
-    g_free(row->generation);
-    row->generation = g_strdup(vr_job_result_get(self->job, "generation"));
-    return vr_state_protection_put(self->app->state, row, error);
-}
-
-static gboolean
-step_finish(Failover *self, GError **error)
-{
-    gint64 stopped_us = g_ascii_strtoll(vr_job_result_get(self->job, "stopped_us"), NULL, 10);
-
-    if (self->row->state == VR_PROTECTION_FAILED_OVER)
-        return TRUE;
-    vr_job_result_double(self->job, "downtime_seconds",
-                         (double) (g_get_real_time() - stopped_us) / G_USEC_PER_SEC);
-    vr_job_step(self->job, "finish");
-    return record_handed_over(self, error) && vr_fault_point(VR_STEP_F6, error);
-}
-
-/* All as before: unfenced, started if it ran, replicated again. */
-static void
-undo(Failover *self)
-{
-    const char *was_running = vr_job_result_get(self->job, "was_running");
-    g_autoptr(GError) error = NULL;
-
-    if (self->row->state != VR_PROTECTION_FAILING_OVER)
-        return;
-    if (!vr_fence_remove(self->app->fence, self->row->uuid, &error) ||
-        !vr_dom_set_autostart(self->app->conn, self->row->uuid, self->row->autostart, &error) ||
-        (g_strcmp0(was_running, "yes") == 0 && !vr_dom_start(self->app->conn, self->row->uuid, &error)) ||
-        !vr_app_set_state(self->app, self->row->uuid, VR_EVENT_FAILOVER_UNDONE, self->row, &error))
-        g_warning("domain '%s': the failover that failed is not undone completely: %s", self->row->name,
-                  error->message);
 }
 
 /* From the first change to the hand-over. */
 static gboolean
-stop_and_replicate(Failover *self, GError **error)
+stop_and_replicate(VrFailover *self, GError **error)
 {
     if (self->row->state != VR_PROTECTION_FAILING_OVER && !step_catch_up(self, error))
         return FALSE;
@@ -346,23 +340,39 @@ stop_and_replicate(Failover *self, GError **error)
 }
 
 static gboolean
-run_source(Failover *self, GError **error)
+run_source(VrFailover *self, GError **error)
 {
+    g_autoptr(GError) local = NULL;
     gboolean may_undo = TRUE;
-    gboolean sent = vr_job_result_get(self->job, "generation") != NULL;
-    gboolean ok = self->row->state == VR_PROTECTION_FAILED_OVER;
 
-    if (!ok)
-        ok = (sent || stop_and_replicate(self, error)) && step_hand_over(self, &may_undo, error);
-    if (ok)
-        return step_finish(self, error);
-    if (may_undo && !vr_job_stopping(self->job))
-        undo(self);
+    if ((self->line != NULL || stop_and_replicate(self, &local)) && step_hand_over(self, &may_undo, &local))
+        return vr_failover_finish(self, error);
+    if (may_undo && vr_job_stopping(self->job)) { /* the next start goes on */
+        (void) vr_failover_cancelled(self, error);
+        return FALSE;
+    }
+    if (may_undo)
+        return vr_failover_undo(self, g_steal_pointer(&local), error);
+    g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
 }
 
+/* What a failover that did not end has left to know. */
 static gboolean
-load(Failover *self, GError **error)
+load_facts(VrFailover *self, GError **error)
+{
+    g_autofree char *ran = NULL;
+
+    if (!vr_failover_get_fact(self, "ran", &ran, error) ||
+        !vr_failover_get_fact(self, "generation", &self->line, error))
+        return FALSE;
+    self->ran = g_strcmp0(ran, "yes") == 0;
+    self->asked = self->ran;
+    return TRUE;
+}
+
+static gboolean
+load(VrFailover *self, GError **error)
 {
     self->row = vr_state_protection_get(self->app->state, vr_job_uuid(self->job), error);
     if (self->row == NULL)
@@ -371,38 +381,59 @@ load(Failover *self, GError **error)
     return self->peer != NULL;
 }
 
+/* The caller holds the guard: the row does not change under us. */
 static gboolean
-lead(Failover *self, GError **error)
+lead_guarded(VrFailover *self, GError **error)
 {
-    gboolean resumed = self->row->state == VR_PROTECTION_FAILING_OVER ||
-                       (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job));
+    GError *cause = vr_job_undo_cause(self->job);
+
+    g_clear_pointer(&self->row, vr_protection_free);
+    if (!load(self, error)) {
+        g_clear_error(&cause);
+        return FALSE;
+    }
+    if (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job)) {
+        g_clear_error(&cause);
+        return TRUE;
+    }
+    if (self->row->state == VR_PROTECTION_FAILING_OVER && !load_facts(self, error)) {
+        g_clear_error(&cause);
+        return FALSE;
+    }
+    if (cause != NULL)
+        return vr_failover_undo(self, cause, error);
+    return (self->row->state == VR_PROTECTION_FAILING_OVER || step_check(self, error)) && run_source(self, error);
+}
+
+static gboolean
+lead(VrFailover *self, GError **error)
+{
+    g_autoptr(VrProtection) row = NULL;
     gboolean ok = FALSE;
 
-    self->policy = vr_policy_files_get(self->app->policies, self->row->policy, error);
-    if (self->policy == NULL)
-        return FALSE;
-    vr_scheduler_remove(self->app->scheduler, self->row->uuid);
+    vr_scheduler_remove(self->app->scheduler, vr_job_uuid(self->job));
     /* Before the check, which would take the end of a cycle's backup job for another program's. */
     if (vr_job_take_guard(self->job, self->app, error)) {
-        ok = (resumed || step_check(self, error)) && run_source(self, error);
-        vr_guard_release(self->app->guards, self->row->uuid);
+        ok = lead_guarded(self, error);
+        vr_guard_release(self->app->guards, vr_job_uuid(self->job));
     }
-    if (self->row->state != VR_PROTECTION_FAILED_OVER && self->row->state != VR_PROTECTION_FAILING_OVER)
-        (void) vr_replicate_schedule(self->app, self->row, NULL);
+    row = vr_state_protection_get(self->app->state, vr_job_uuid(self->job), NULL);
+    if (row != NULL && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL))
+        (void) vr_replicate_schedule(self->app, row, NULL);
     return ok;
 }
 
 gboolean
 vr_job_failover_run(VrJob *job, gpointer app, GError **error)
 {
-    Failover self = {.job = job, .app = app};
+    VrFailover self = {.job = job, .app = app};
     gboolean ok = load(&self, error);
 
     if (ok && self.row->role == VR_ROLE_TARGET)
-        ok = vr_failover_follow(job, self.row, self.peer, error);
+        ok = vr_failover_follow(job, app, self.row, self.peer, error);
     else if (ok)
         ok = lead(&self, error);
     g_clear_pointer(&self.row, vr_protection_free);
-    g_clear_pointer(&self.policy, vr_policy_free);
+    g_clear_pointer(&self.line, g_free);
     return ok;
 }

@@ -28,6 +28,7 @@ struct _VrJob {
     guint n_steps;
     JsonObject *result; /* owned */
     gboolean ended;
+    gboolean undone;
 };
 
 /** @row: (transfer full). One reference, for the caller. */
@@ -37,8 +38,12 @@ VrJob *vr_job_ref(VrJob *job);
 void vr_job_unref(VrJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrJob, vr_job_unref)
 
-/** Records how it ended. @error: NULL if @ok. */
-void vr_job_finish(VrJob *job, gboolean ok, const GError *error);
+/** Records how it ended. @error: NULL if @ok. FALSE if the database does not take it: repeat it, or the job runs
+ *  again after a restart. */
+gboolean vr_job_finish(VrJob *job, gboolean ok, const GError *error);
+
+/** TRUE if the daemon's stop is what ended it, so that it goes on at the next start. */
+gboolean vr_job_goes_on(VrJob *job, const GError *error);
 
 /** The job as the API shows it: of a running one, and of a row. (transfer full) */
 JsonNode *vr_job_live_json(VrJob *job);

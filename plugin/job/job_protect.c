@@ -11,9 +11,11 @@
 
 /*
  * check changes nothing. create makes the rows on both hosts; from there an error that retrying cannot mend, or
- * cancelling, takes everything away again. initial replication resumes with what the target holds.
+ * cancelling, takes everything away again. initial replication resumes with what the target holds. What cannot be taken
+ * away leaves the protection disabling, for unprotect.
  */
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
+#define UNDO_US (15 * G_TIME_SPAN_SECOND)
 
 const char *const vr_job_protect_steps[] = {"check", "create", "initial replication", "finalize", NULL};
 
@@ -147,28 +149,105 @@ step_finalize(VrJob *job, VrApp *app, GError **error)
     return answer != NULL && vr_replicate_schedule(app, row, error);
 }
 
-static void
-undo(VrJob *job, VrApp *app, const char *peer_name)
+/* Until the target is known to have accepted our generation, a replica there may be an older one: it refuses ours. */
+static gboolean
+is_our_replica(VrApp *app, const VrProtection *row, gboolean *ret_ours, GError **error)
 {
-    VrPeerClient *peer = vr_peer_pool_get(app->peers, peer_name, NULL);
-    g_autoptr(GError) error = NULL;
-    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(GError) local = NULL;
+    g_autofree char *xml = NULL;
 
-    vr_protection_push_forget(vr_job_uuid(job));
-    vr_scheduler_remove(app->scheduler, vr_job_uuid(job));
-    if (!vr_source_leave(app, vr_job_uuid(job), &error)) {
-        g_warning("domain '%s': not everything of the protection that failed could be removed: %s",
-                  vr_job_domain(job), error->message);
-        g_clear_error(&error);
+    *ret_ours = row->state != VR_PROTECTION_ENABLING;
+    if (*ret_ours)
+        return TRUE;
+    xml = vr_dom_xml_inactive(app->conn, row->uuid, &local);
+    *ret_ours = xml != NULL && vr_protection_push(app, row, xml, NULL, &local);
+    if (*ret_ours || !vr_error_is_transient(local))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+static gboolean
+remove_replica(VrApp *app, const VrProtection *row, GError **error)
+{
+    VrPeerClient *peer = vr_peer_pool_get(app->peers, row->peer, error);
+    g_autoptr(JsonNode) answer = NULL;
+    gboolean ours;
+
+    if (peer == NULL || !is_our_replica(app, row, &ours, error))
+        return FALSE;
+    if (!ours)
+        return TRUE;
+    answer = vr_peer_client_protection_delete(peer, row->uuid, FALSE, NULL, error);
+    return answer != NULL;
+}
+
+static gboolean
+take_away(VrApp *app, const VrProtection *row, GError **error)
+{
+    vr_protection_push_forget(row->uuid);
+    return vr_source_leave(app, row->uuid, error) && remove_replica(app, row, error) &&
+           vr_state_protection_delete(app->state, row->uuid, error);
+}
+
+static void
+leave_to_unprotect(VrApp *app, const VrProtection *row, const GError *reason)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_warning("domain '%s': not everything of the protection that failed could be removed: %s", row->name,
+              reason->message);
+    if (row->state == VR_PROTECTION_ENABLING)
+        (void) vr_state_protection_delete(app->state, row->uuid, &error);
+    else
+        (void) vr_app_set_state(app, row->uuid, VR_EVENT_UNPROTECT_STARTED, NULL, &error);
+    if (error != NULL)
+        g_warning("domain '%s': %s", row->name, error->message);
+}
+
+/* FALSE: the daemon is stopping, the next start goes on. */
+static gboolean
+undo_guarded(VrJob *job, VrApp *app)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), NULL);
+    gint64 until = g_get_monotonic_time() + UNDO_US;
+
+    while (row != NULL) {
+        g_autoptr(GError) error = NULL;
+
+        if (take_away(app, row, &error))
+            break;
+        if (vr_job_stopping(job))
+            return FALSE;
+        if (!vr_error_is_transient(error) || g_get_monotonic_time() >= until) {
+            leave_to_unprotect(app, row, error);
+            break;
+        }
+        g_usleep(G_TIME_SPAN_MILLISECOND * 500);
     }
-    if (peer != NULL)
-        answer = vr_peer_client_protection_delete(peer, vr_job_uuid(job), FALSE, NULL, &error);
-    if (answer == NULL && error != NULL)
-        g_warning("domain '%s': the replica could not be removed from '%s': %s", vr_job_domain(job),
-                  peer_name, error->message);
-    g_clear_error(&error);
-    if (!vr_state_protection_delete(app->state, vr_job_uuid(job), &error))
-        g_warning("domain '%s': %s", vr_job_domain(job), error->message);
+    return TRUE;
+}
+
+/* Takes @cause; FALSE always. */
+static gboolean
+undo(VrJob *job, VrApp *app, GError *cause, GError **error)
+{
+    gboolean done = FALSE;
+
+    vr_job_undoing(job, cause);
+    vr_scheduler_remove(app->scheduler, vr_job_uuid(job));
+    if (vr_guard_take(app->guards, vr_job_uuid(job), "the undo of a protection", -1, NULL, NULL)) {
+        done = undo_guarded(job, app);
+        vr_guard_release(app->guards, vr_job_uuid(job));
+    }
+    if (done) {
+        vr_job_undone(job);
+        g_propagate_error(error, cause);
+        return FALSE;
+    }
+    g_error_free(cause);
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "the daemon is stopping");
+    return FALSE;
 }
 
 static gboolean
@@ -200,22 +279,48 @@ run_created(VrJob *job, VrApp *app, GError **error)
     return ok;
 }
 
+/* The row that an earlier run of this job made; NULL without error if there is none. */
+static gboolean
+own_row(VrJob *job, VrApp *app, VrProtection **ret_row, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), &local);
+
+    if (row == NULL && !g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    if (row != NULL && (!vr_job_resumed(job) || row->role != VR_ROLE_SOURCE)) {
+        vr_set_error(error, VR_ERROR_REFUSED, "already-protected", "See 'virt-replica info'.",
+                     "domain '%s' is protected already, state '%s'", row->name, vr_protection_state_name(row->state));
+        return FALSE;
+    }
+    *ret_row = g_steal_pointer(&row);
+    return TRUE;
+}
+
 gboolean
 vr_job_protect_run(VrJob *job, gpointer data, GError **error)
 {
     VrApp *app = data;
-    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), NULL);
-    const char *peer = json_object_get_string_member(vr_job_args(job), "peer");
+    GError *cause = vr_job_undo_cause(job);
+    g_autoptr(VrProtection) row = NULL;
 
+    if (cause != NULL)
+        return undo(job, app, cause, error);
+    if (!own_row(job, app, &row, error))
+        return FALSE;
     if (row == NULL) {
         g_auto(VrCheckFacts) facts = {0};
 
         if (!step_check(job, app, &facts, error) || !insert_row(job, app, &facts, error))
             return FALSE;
     }
-    if (run_created(job, app, error))
+    if (run_created(job, app, &cause))
         return TRUE;
     if (!vr_job_stopping(job))
-        undo(job, app, peer);
+        return undo(job, app, cause, error);
+    g_error_free(cause);
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "the daemon is stopping");
     return FALSE;
 }

@@ -8,6 +8,7 @@
 
 #define LISTED_MAX 1000
 #define ENDED_KEPT 2000
+#define RECORD_AGAIN_US G_TIME_SPAN_SECOND
 
 struct _VrJobs {
     VrState *state;         /* borrowed */
@@ -22,6 +23,14 @@ struct _VrJobs {
     gboolean stopping;
 };
 
+/* A job whose end is not recorded would run a second time after a restart. */
+static void
+record_end(VrJob *job, gboolean ok, const GError *error)
+{
+    while (!vr_job_finish(job, ok, error) && !vr_job_stopping(job))
+        g_usleep(RECORD_AGAIN_US);
+}
+
 static gpointer
 job_thread(gpointer data)
 {
@@ -32,8 +41,8 @@ job_thread(gpointer data)
 
     if (!ok && error == NULL)
         vr_set_error(&error, VR_ERROR_INTERNAL, "internal", NULL, "job failed without an error");
-    if (!(vr_job_stopping(job) && !ok && g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED))) {
-        vr_job_finish(job, ok, error);
+    if (ok || !vr_job_goes_on(job, error)) {
+        record_end(job, ok, error);
         if (ok)
             g_message("job %" G_GINT64_FORMAT " (%s) of '%s' completed", job->row->id,
                       job->kind->name, job->row->domain);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/protection_push.h"
+#include "plugin/cycle/replicate.h"
 #include "plugin/job/jobs.h"
 #include "plugin/peer/peer_ops.h"
 #include "policies/error.h"
@@ -111,6 +112,29 @@ remove_orphan(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
     return done != NULL;
 }
 
+/* The caller holds the guard: no cycle writes the row while its state changes. */
+static gboolean
+unprotect(VrJob *job, VrApp *app, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), error);
+
+    if (row == NULL || !step_check(job, app, row, error))
+        return FALSE;
+    vr_job_step(job, "source");
+    return vr_source_leave(app, row->uuid, error) && step_target(job, app, row, error) &&
+           step_verify(job, app, row, error);
+}
+
+/* One that was refused is replicated as before. */
+static void
+schedule_again(VrJob *job, VrApp *app)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), NULL);
+
+    if (row != NULL && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL))
+        (void) vr_replicate_schedule(app, row, NULL);
+}
+
 gboolean
 vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
 {
@@ -124,15 +148,16 @@ vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
     }
     if (row != NULL && row->role == VR_ROLE_TARGET)
         return remove_orphan(job, app, row, error);
-    if (row == NULL || !step_check(job, app, row, error))
+    if (row == NULL)
         return FALSE;
     vr_scheduler_remove(app->scheduler, row->uuid);
-    if (!vr_job_take_guard(job, app, error))
-        return FALSE;
-    vr_job_step(job, "source");
-    ok = vr_source_leave(app, row->uuid, error) && step_target(job, app, row, error) &&
-         step_verify(job, app, row, error);
-    vr_guard_release(app->guards, row->uuid);
-    vr_protection_push_forget(row->uuid);
+    ok = vr_job_take_guard(job, app, error);
+    if (ok) {
+        ok = unprotect(job, app, error);
+        vr_guard_release(app->guards, row->uuid);
+        vr_protection_push_forget(row->uuid);
+    }
+    if (!ok)
+        schedule_again(job, app);
     return ok;
 }

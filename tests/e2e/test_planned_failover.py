@@ -196,6 +196,87 @@ def test_guest_that_does_not_shut_down():
     ops.reset()
 
 
+def step_runs(host, job, name):
+    return any(s["name"] == name and s["state"] == "running" for s in host.vr("job-info", job)["steps"])
+
+
+def begin(guest, source):
+    job = source.vr("failover", guest.name, "--planned", "--detach")["job"]
+    lab.wait_for(lambda: step_runs(source, job, "shut down"), 30, "the guest is asked to shut down", 0.02)
+    return job
+
+
+def test_cancelled_while_the_guest_shuts_down():
+    """A guest that was asked cannot be stopped from powering off: it is started again."""
+    with ops.protected() as (guest, source, target):
+        source.virsh("autostart", guest.name)
+        generation, acked = source.vr("info", guest.name)["generation"], guest.serial().wait_ack(more=10)
+        with Watch(guest):
+            job = begin(guest, source)
+            source.vr("job-cancel", job)
+            assert ops.wait_job(source, job)["state"] == "cancelled"
+            check_as_before(guest, source, target, generation, acked, autostart=True)
+            time.sleep(6)
+            assert guest.state(source) == "running", "what was asked for before the cancel still happened"
+        with Watch(guest):
+            check_moved(guest, source, target, move(guest, source))
+
+
+def test_libvirtd_killed_while_the_guest_shuts_down():
+    with ops.protected() as (guest, source, target):
+        generation, acked = source.vr("info", guest.name)["generation"], guest.serial().wait_ack(more=10)
+        with Watch(guest):
+            job = begin(guest, source)
+            source.libvirtd("kill")
+            time.sleep(3)
+            source.libvirtd("start")
+            ended = ops.wait_job(source, job)
+            if ended["state"] == "completed":
+                check_moved(guest, source, target, ended)
+            else:
+                check_as_before(guest, source, target, generation, acked)
+
+
+def test_paused_guest():
+    """It cannot shut down, and stays as it was."""
+    with ops.protected(policy={"shutdown_timeout": "2s"}) as (guest, source, target):
+        generation, acked = source.vr("info", guest.name)["generation"], guest.serial().wait_ack(more=10)
+        source.virsh("suspend", guest.name)
+        source.vr_fails(1, "failover", guest.name, "--planned", contains=[guest.name])
+        assert guest.state(source) == "paused" and ops.state(source, guest.name) == "protected"
+        source.virsh("resume", guest.name)
+        check_as_before(guest, source, target, generation, acked)
+
+
+def test_asked_for_during_a_cycle():
+    """The failover starts from what that cycle leaves, not from what was there when it was asked for."""
+    with ops.protected(policy={"interval": "2s", "rpo_target": "10s"}) as (guest, source, target):
+        ops.restart(source, VR_FAULT="S10:delay=1500")
+        known = len(source.daemon_log())
+        guest.serial().wait_ack(more=60)
+        with Watch(guest):
+            job = move(guest, source)
+            check_moved(guest, source, target, job)
+        assert "are not tracked" not in source.daemon_log()[known:]
+
+
+def test_guest_that_powers_off_after_the_cancel():
+    """It was asked before: it is off, as it should not be, and is started again."""
+    source, target = ops.paired()
+    lab.define_policy(source, "deaf", interval="1h", rpo_target="2h", shutdown_timeout="60s")
+    with Deaf(source, "deaf", churn=128).define() as guest:
+        guest.start().serial().wait_ack(5)
+        source.vr("protect", guest.name, "--to", "kvm2", "--policy", "deaf")
+        generation, acked = source.vr("info", guest.name)["generation"], guest.serial().acked
+        job = begin(guest, source)
+        source.vr("job-cancel", job)
+        time.sleep(1)
+        guest.destroy()
+        assert ops.wait_job(source, job)["state"] == "cancelled"
+        check_as_before(guest, source, target, generation, acked)
+    ops.reset()
+
+
 def test_target_cannot_start():
     """Its network goes away after the check: the source runs again."""
     with ops.protected() as (guest, source, target):

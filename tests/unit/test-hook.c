@@ -362,6 +362,11 @@ test_events(Fixture *f, gconstpointer data)
         line[n] = '\0';
         g_assert_cmpstr(line, ==, want);
     }
+    g_assert_cmpint(run(f, "prepare"), ==, 0);
+    g_assert_cmpint(recv(fd, (char[200]){0}, 200, 0), >, 0);
+    put_fence(f, MINE, VR_FENCE_RECORD_FAILED_OVER, NULL);
+    g_assert_cmpint(run(f, "prepare"), ==, 1); /* refused: nobody gives way to it */
+    g_assert_cmpint(recv(fd, (char[200]){0}, 200, 0), <, 0);
     for (guint i = 0; i < 5000; i++) /* nobody reads: full, never blocks */
         g_assert_cmpint(run(f, "started"), ==, 0);
     g_assert_cmpint(run(f, "reconnect"), ==, 0);

@@ -2,6 +2,7 @@
 #include "plugin/job/job.h"
 #include "policies/error.h"
 #include "storage/file_util.h"
+#include "storage/state_private.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define OTHER "11111111-2222-3333-4444-666666666666"
@@ -91,11 +92,34 @@ run_gate(VrJob *job, gpointer data, GError **error)
     return ok;
 }
 
+/* Fails at the gate and takes back what it did; @go_on lets that end. */
+static gboolean
+run_undoing(VrJob *job, gpointer data, GError **error)
+{
+    App *app = data;
+    GError *cause = vr_job_undo_cause(job);
+
+    g_mutex_lock(&app->lock);
+    app->resumed = cause != NULL;
+    if (cause == NULL)
+        vr_set_error(&cause, VR_ERROR_CANCELLED, "cancelled", "Again.", "cancelled by somebody");
+    vr_job_undoing(job, cause);
+    app->gates++;
+    g_cond_broadcast(&app->changed);
+    while (!app->go_on)
+        g_cond_wait(&app->changed, &app->lock);
+    g_mutex_unlock(&app->lock);
+    vr_job_undone(job);
+    g_propagate_error(error, cause);
+    return FALSE;
+}
+
 static const char *const two_steps[] = {"first", "second", NULL};
 static const VrJobKind kinds[] = {
     {"plain", two_steps, run_plain},
     {"failing", two_steps, run_failing},
     {"gate", two_steps, run_gate},
+    {"undoing", two_steps, run_undoing},
 };
 
 static void
@@ -340,6 +364,84 @@ test_unknown_kind(Fixture *f, gconstpointer data)
     g_assert_cmpuint(vr_jobs_count(f->jobs), ==, 0);
 }
 
+static gpointer
+stop_thread(gpointer jobs)
+{
+    vr_jobs_stop(jobs);
+    return NULL;
+}
+
+/* A job that was cancelled and has undone its work is over, even if the daemon stops before it could say so. */
+static void
+test_undone_is_not_resumed(Fixture *f, gconstpointer data)
+{
+    gint64 id = start(f, "undoing", UUID), other;
+    g_autoptr(JsonNode) node = NULL;
+    GThread *stopper;
+
+    wait_for_gates(f, 1);
+    stopper = g_thread_new("stop", stop_thread, f->jobs);
+    for (;;) {
+        g_autoptr(GError) error = NULL;
+
+        if (!vr_jobs_start(f->jobs, "plain", UUID, "web1", NULL, &other, &error) &&
+            g_error_matches(error, VR_ERROR, VR_ERROR_UNREACHABLE))
+            break;
+        g_thread_yield();
+    }
+    open_gate(f);
+    g_thread_join(stopper);
+    close_registry(f);
+    open_registry(f);
+    g_assert_true(vr_jobs_resume(f->jobs, NULL));
+    g_assert_cmpuint(vr_jobs_count(f->jobs), ==, 0);
+    node = get(f, id);
+    g_assert_cmpstr(text(node, "state"), ==, "cancelled");
+}
+
+/* The row as a kill within the undo leaves it: the next run knows why, and only undoes. */
+static void
+test_undo_goes_on(Fixture *f, gconstpointer data)
+{
+    VrJobRow row = {.kind = (char *) "undoing",
+                    .uuid = (char *) UUID,
+                    .domain = (char *) "web1",
+                    .state = VR_JOB_RUNNING,
+                    .steps = (char *) "[]",
+                    .result = (char *) "{\"undo\":\"{\\\"code\\\":\\\"store-full\\\",\\\"kind\\\":"
+                                       "\\\"no-space\\\",\\\"message\\\":\\\"full\\\"}\"}",
+                    .started_us = 1};
+    g_autoptr(JsonNode) node = NULL;
+
+    g_assert_true(vr_state_job_insert(f->state, &row, NULL));
+    g_assert_true(vr_jobs_resume(f->jobs, NULL));
+    wait_for_gates(f, 1);
+    g_assert_true(f->app.resumed);
+    open_gate(f);
+    vr_jobs_wait(f->jobs, row.id, LONG_S);
+    node = get(f, row.id);
+    g_assert_cmpstr(text(node, "state"), ==, "failed");
+    g_assert_cmpstr(json_object_get_string_member(
+                        json_object_get_object_member(json_node_get_object(node), "error"), "code"), ==, "store-full");
+}
+
+/* An end that the database does not take is recorded as soon as it does: the job never runs a second time. */
+static void
+test_end_is_recorded_later(Fixture *f, gconstpointer data)
+{
+    gint64 id = start(f, "gate", UUID);
+    g_autoptr(VrJobRow) row = NULL;
+
+    wait_for_gates(f, 1);
+    g_assert_true(vr_state_run(f->state, NULL, NULL, "PRAGMA query_only = 1", ""));
+    open_gate(f);
+    vr_jobs_wait(f->jobs, id, 0.5);
+    g_assert_true(vr_state_run(f->state, NULL, NULL, "PRAGMA query_only = 0", ""));
+    vr_jobs_wait(f->jobs, id, LONG_S);
+    row = vr_state_job_get(f->state, id, NULL);
+    g_assert_cmpint(row->state, ==, VR_JOB_COMPLETED);
+}
+
 static void
 test_stopping(Fixture *f, gconstpointer data)
 {
@@ -365,6 +467,9 @@ main(int argc, char **argv)
     ADD("cancel", test_cancel);
     ADD("restart", test_restart);
     ADD("ended-stays-ended", test_ended_stays_ended);
+    ADD("undone-is-not-resumed", test_undone_is_not_resumed);
+    ADD("undo-goes-on", test_undo_goes_on);
+    ADD("end-is-recorded-later", test_end_is_recorded_later);
     ADD("unknown-kind", test_unknown_kind);
     ADD("stopping", test_stopping);
     return g_test_run();
