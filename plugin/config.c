@@ -8,16 +8,72 @@
 #include "policies/ids.h"
 #include "policies/keyfile.h"
 #include "storage/file_util.h"
+#include "storage/http.h"
 
 static const char *const log_levels[] = {"error", "warning", "message", "info", "debug", NULL};
 
+static gboolean
+take(const char *value, gboolean fits, const char *wanted, gpointer field, GError **error)
+{
+    if (!fits) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-value", NULL, "'%s' is not %s", value, wanted);
+        return FALSE;
+    }
+    g_free(*(char **) field);
+    *(char **) field = g_strdup(value);
+    return TRUE;
+}
+
+static gboolean
+parse_name(const char *value, gpointer field, GError **error)
+{
+    return take(value, vr_name_valid(value), "a name of letters, digits, dots and dashes, at most 63",
+                field, error);
+}
+
+static gboolean
+parse_listen(const char *value, gpointer field, GError **error)
+{
+    g_autofree char *host = NULL;
+    guint16 port = 0;
+
+    return take(value, vr_address_parse(value, TRUE, &host, &port, NULL),
+                "an address and a port such as 0.0.0.0:16540 or [::]:16540", field, error);
+}
+
+static gboolean
+parse_address(const char *value, gpointer field, GError **error)
+{
+    g_autofree char *host = NULL;
+    guint16 port = 0;
+
+    return take(value, vr_address_parse(value, FALSE, &host, &port, NULL),
+                "a host and a port such as host1.example.org:16540", field, error);
+}
+
+static gboolean
+parse_directory(const char *value, gpointer field, GError **error)
+{
+    return take(value, value[0] == '/', "an absolute path", field, error);
+}
+
+static gboolean
+parse_uri(const char *value, gpointer field, GError **error)
+{
+    return take(value, strchr(value, ':') != NULL, "a libvirt URI such as qemu:///system", field, error);
+}
+
+#define TEXT(name, member, function)                                                               \
+    .group = "daemon", .key = name, .type = VR_KEY_CUSTOM, .offset = offsetof(VrConfig, member),   \
+    .parse = function
+
 static const VrKeySpec specs[] = {
-    {"daemon", "name", VR_KEY_STRING, offsetof(VrConfig, name)},
-    {"daemon", "listen", VR_KEY_STRING, offsetof(VrConfig, listen)},
-    {"daemon", "address", VR_KEY_STRING, offsetof(VrConfig, address)},
-    {"daemon", "libvirt-uri", VR_KEY_STRING, offsetof(VrConfig, libvirt_uri)},
-    {"daemon", "state-dir", VR_KEY_STRING, offsetof(VrConfig, state_dir)},
-    {"daemon", "runtime-dir", VR_KEY_STRING, offsetof(VrConfig, runtime_dir)},
+    {TEXT("name", name, parse_name)},
+    {TEXT("listen", listen, parse_listen)},
+    {TEXT("address", address, parse_address)},
+    {TEXT("libvirt-uri", libvirt_uri, parse_uri)},
+    {TEXT("state-dir", state_dir, parse_directory)},
+    {TEXT("runtime-dir", runtime_dir, parse_directory)},
     {"daemon", "workers", VR_KEY_UINT, offsetof(VrConfig, workers), .min = 1, .max = 4},
     {"daemon", "max-transfers", VR_KEY_UINT, offsetof(VrConfig, max_transfers), .min = 1, .max = 64},
     {"daemon", "log-level", VR_KEY_ENUM, offsetof(VrConfig, log_level), .names = log_levels},
@@ -80,11 +136,6 @@ vr_config_load(const char *file, GError **error)
     }
     if (!vr_keyfile_parse(file, text, len, specs, G_N_ELEMENTS(specs), self, error))
         return NULL;
-    if (!vr_name_valid(self->name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-name", "Use letters, digits, dots and dashes.",
-                     "%s: name '%s' is no host name for peers", file, self->name);
-        return NULL;
-    }
     return g_steal_pointer(&self);
 }
 

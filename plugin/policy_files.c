@@ -100,6 +100,12 @@ vr_policy_files_list(VrPolicyFiles *self)
 }
 
 gboolean
+vr_policy_files_is_builtin(const char *name)
+{
+    return strcmp(name, DEFAULT_NAME) == 0;
+}
+
+gboolean
 vr_policy_files_has_file(VrPolicyFiles *self, const char *name)
 {
     g_autofree char *path = path_of(self, name);

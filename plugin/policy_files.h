@@ -16,6 +16,8 @@ void vr_policy_files_free(VrPolicyFiles *self);
 VrPolicy *vr_policy_files_get(VrPolicyFiles *self, const char *name, GError **error);
 /** Names, sorted, NULL-terminated, "default" always among them. (transfer full) */
 char **vr_policy_files_list(VrPolicyFiles *self);
+/** TRUE if the name holds also without a file. */
+gboolean vr_policy_files_is_builtin(const char *name);
 /** TRUE if a file stands behind the name. */
 gboolean vr_policy_files_has_file(VrPolicyFiles *self, const char *name);
 /** Checked, then written durably. @file: for messages. */

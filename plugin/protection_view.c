@@ -9,7 +9,7 @@
 #include "policies/units.h"
 #include "storage/error_json.h"
 
-/* Since when each reason holds, of this run of the daemon: "uuid code" -> wall time. */
+/* Since when a reason is seen to hold, in this run of the daemon: "uuid code" -> wall time. */
 static GMutex since_lock;
 static GHashTable *since;
 
@@ -66,10 +66,9 @@ policy_of(VrApp *app, const VrProtection *row)
 }
 
 static GPtrArray *
-reasons_of(VrApp *app, const VrProtection *row, const char *peer, const Newest *newest,
+reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const char *peer, const Newest *newest,
            const VrScheduleInfo *schedule, VrHealth *ret_health)
 {
-    g_autoptr(VrPolicy) policy = policy_of(app, row);
     g_autoptr(GError) last_error = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
     gint64 now = g_get_real_time();
     VrHealthInput input = {
@@ -97,6 +96,19 @@ reasons_of(VrApp *app, const VrProtection *row, const char *peer, const Newest *
 
     *ret_health = vr_health_evaluate(&input, &reasons);
     return reasons;
+}
+
+/* Since when, where the reason's own data tell; 0 if they do not. */
+static gint64
+known_since(const VrProtection *row, const Newest *newest, gint64 target_us, const char *code)
+{
+    if (strcmp(code, "blocked") == 0)
+        return row->last_error_us;
+    if (strcmp(code, "rpo-over-target") == 0)
+        return newest->time_us + target_us;
+    if (strcmp(code, "rpo-far-over-target") == 0)
+        return newest->time_us + 3 * target_us;
+    return 0;
 }
 
 static gint64
@@ -142,13 +154,14 @@ forget_others(const char *uuid, GPtrArray *reasons)
 }
 
 static JsonArray *
-reasons_json(const VrProtection *row, GPtrArray *reasons)
+reasons_json(const VrProtection *row, const Newest *newest, gint64 target_us, GPtrArray *reasons)
 {
     JsonArray *array = json_array_new();
 
     for (guint i = 0; i < reasons->len; i++) {
         const VrHealthReason *reason = g_ptr_array_index(reasons, i);
-        g_autofree char *when = vr_time_format(holds_since(row->uuid, reason->code));
+        gint64 known = known_since(row, newest, target_us, reason->code);
+        g_autofree char *when = vr_time_format(known ? known : holds_since(row->uuid, reason->code));
         JsonObject *object = json_object_new();
 
         json_object_set_string_member(object, "code", reason->code);
@@ -240,6 +253,7 @@ vr_protection_view(VrApp *app, const VrProtection *row)
 {
     g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
     const char *peer_name = peer ? peer->name : row->peer;
+    g_autoptr(VrPolicy) policy = policy_of(app, row);
     g_autoptr(GPtrArray) reasons = NULL;
     JsonObject *object = json_object_new();
     JsonNode *node = json_node_new(JSON_NODE_OBJECT);
@@ -249,10 +263,11 @@ vr_protection_view(VrApp *app, const VrProtection *row)
 
     vr_scheduler_info(app->scheduler, row->uuid, &schedule);
     newest_of(app, row, &newest);
-    reasons = reasons_of(app, row, peer_name, &newest, &schedule, &health);
+    reasons = reasons_of(app, row, policy, peer_name, &newest, &schedule, &health);
     set_identity(app, object, row, peer_name);
     json_object_set_string_member(object, "health", vr_health_name(health));
-    json_object_set_array_member(object, "reasons", reasons_json(row, reasons));
+    json_object_set_array_member(object, "reasons",
+                                 reasons_json(row, &newest, policy->rpo_target_us, reasons));
     forget_others(row->uuid, reasons);
     set_last_error(object, row);
     set_newest(object, &newest);

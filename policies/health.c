@@ -110,8 +110,10 @@ judge_error(const VrHealthInput *in, GPtrArray *reasons)
     if (!in->last_error || !(in->blocked || in->state == VR_PROTECTION_ERROR))
         return;
     action = vr_error_action(in->last_error);
-    add(reasons, VR_HEALTH_CRITICAL, "blocked",
-        action ? action : "Remove the cause, then run resume.",
+    if (!action)
+        action = in->state == VR_PROTECTION_ERROR ? "Remove the cause, then run resume."
+                                                  : "Remove the cause, then run sync.";
+    add(reasons, VR_HEALTH_CRITICAL, "blocked", action,
         "domain '%s': replication from '%s' to '%s' is blocked: %s", in->domain, in->host, in->peer,
         in->last_error->message);
 }
@@ -123,7 +125,7 @@ judge_state(const VrHealthInput *in, GPtrArray *reasons)
     case VR_PROTECTION_RESYNC_NEEDED:
         if (!in->resync_running)
             add(reasons, VR_HEALTH_CRITICAL, "resync-needed",
-                "Run resync, or wait for the policy's resync window.",
+                "Wait for the next cycle, or run sync: either does it.",
                 "domain '%s': change tracking on '%s' was lost and the resync is not running",
                 in->domain, in->host);
         return;
@@ -161,7 +163,7 @@ judge_host(const VrHealthInput *in, GPtrArray *reasons)
 {
     if (!in->fence_active)
         add(reasons, VR_HEALTH_WARNING, "fence-inactive",
-            "Run 'systemctl reload libvirtd' (or virtqemud), then 'virt-replica doctor'.",
+            "Run 'systemctl reload libvirtd' (or virtqemud), then look at 'virt-replica status'.",
             "host '%s': libvirt does not call the virt-replica hook, so domain '%s' is not kept "
             "from running on two hosts",
             in->host, in->domain);

@@ -15,6 +15,13 @@
 
 #define BANDWIDTH_WINDOWS_MAX 32
 
+static void
+refuse_bandwidth_window(const char *value, GError **error)
+{
+    vr_set_error(error, VR_ERROR_INVALID, "bad-value", NULL,
+                 "'%s' is not a window and a rate such as Mon-Fri 08:00-18:00 20MiB/s", value);
+}
+
 static gboolean
 parse_bandwidth_window(const char *value, gpointer field, GError **error)
 {
@@ -24,8 +31,7 @@ parse_bandwidth_window(const char *value, gpointer field, GError **error)
     VrBandwidthWindow entry;
 
     if (!times) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-value", NULL,
-                     "'%s' is not a window and a rate such as Mon-Fri 08:00-18:00 20MiB/s", value);
+        refuse_bandwidth_window(value, error);
         return FALSE;
     }
     if (windows->len >= BANDWIDTH_WINDOWS_MAX) {
@@ -33,8 +39,11 @@ parse_bandwidth_window(const char *value, gpointer field, GError **error)
                      BANDWIDTH_WINDOWS_MAX);
         return FALSE;
     }
-    if (!vr_window_parse(g_strchomp(times), &entry.window, error) ||
-        !vr_rate_parse(blank + 1, &entry.rate, error))
+    if (!vr_rate_parse(blank + 1, &entry.rate, NULL)) {
+        refuse_bandwidth_window(value, error);
+        return FALSE;
+    }
+    if (!vr_window_parse(g_strchomp(times), &entry.window, error))
         return FALSE;
     g_array_append_val(windows, entry);
     return TRUE;
@@ -145,8 +154,23 @@ vr_policy_default(void)
     return self;
 }
 
+/* The line that sets @key in a text that was parsed before; 0 if none does. */
+static guint
+line_of(const char *key, const char *text, gsize length)
+{
+    g_autoptr(GPtrArray) entries = vr_keyfile_scan("", text, length, NULL);
+
+    for (guint i = 0; entries && i < entries->len; i++) {
+        const VrKeyfileEntry *entry = g_ptr_array_index(entries, i);
+
+        if (strcmp(entry->key, key) == 0)
+            return entry->line;
+    }
+    return 0;
+}
+
 static gboolean
-settle_rpo_target(VrPolicy *self, const char *file, GError **error)
+settle_rpo_target(VrPolicy *self, const char *file, const char *text, gsize length, GError **error)
 {
     g_autofree char *interval = NULL;
     g_autofree char *target = NULL;
@@ -159,8 +183,8 @@ settle_rpo_target(VrPolicy *self, const char *file, GError **error)
     target = vr_duration_format(self->rpo_target_us);
     vr_set_error(error, VR_ERROR_INVALID, "rpo-below-interval",
                  "Raise rpo-target or lower interval.",
-                 "%s: rpo-target (%s) is shorter than interval (%s), so it could never be held",
-                 file, target, interval);
+                 "%s:%u: rpo-target (%s) is shorter than interval (%s), so it could never be held",
+                 file, line_of("rpo-target", text, length), target, interval);
     return FALSE;
 }
 
@@ -182,7 +206,7 @@ vr_policy_parse(const char *name, const char *file, const char *text, gsize leng
     g_free(self->name);
     self->name = g_strdup(name);
     if (!vr_keyfile_parse(file, text, length, specs, G_N_ELEMENTS(specs), self, error) ||
-        !settle_rpo_target(self, file, error))
+        !settle_rpo_target(self, file, text, length, error))
         return NULL;
     return g_steal_pointer(&self);
 }

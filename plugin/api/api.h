@@ -6,6 +6,9 @@
 
 G_BEGIN_DECLS
 
+/** Bytes of a name in a request: what is longer than any name can be is not looked up. */
+#define VR_API_NAME_MAX 255
+
 /** SECTION: the API for people and programs of this host, on the UNIX socket: one table of routes a noun. The
  *  handlers' data is the VrApp. */
 extern const VrHttpRoute vr_api_host_routes[];

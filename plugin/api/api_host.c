@@ -9,6 +9,9 @@
 #include "storage/json_util.h"
 #include "storage/token.h"
 
+/* More than a token can have: which text is none is said by its parser. */
+#define TOKEN_MAX 16384
+
 #define INVITE_DEFAULT_SECONDS 3600
 #define INVITE_MAX_SECONDS (7 * 24 * 3600)
 
@@ -137,12 +140,17 @@ peer_invite(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     g_autoptr(VrToken) token = NULL;
     JsonObject *object;
 
-    if (body == NULL || !vr_json_string_opt(body, "name", VR_NAME_MAX, &name, error) ||
+    if (body == NULL || !vr_json_string_opt(body, "name", VR_API_NAME_MAX, &name, error) ||
         (json_object_has_member(body, "expires_seconds") &&
-         !vr_json_uint(body, "expires_seconds", INVITE_MAX_SECONDS, &seconds, error)))
+         !vr_json_uint(body, "expires_seconds", G_MAXINT64, &seconds, error)))
         return FALSE;
+    if (seconds == 0 || seconds > INVITE_MAX_SECONDS) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-expiry", "Choose a time from 1s to 7d.",
+                     "a token cannot be good for %" G_GUINT64_FORMAT " seconds", seconds);
+        return FALSE;
+    }
     if (name != NULL && !vr_name_valid(name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name", "Use letters, digits, dots and dashes.",
+        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name", "Use letters, digits, dots and dashes, at most 63.",
                      "'%s' cannot be the name of a peer", name);
         return FALSE;
     }
@@ -184,7 +192,7 @@ name_is_free(VrApp *app, const char *name, const char *fingerprint, GError **err
     g_autoptr(VrPeer) row = NULL;
 
     if (!vr_name_valid(name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name", "Use letters, digits, dots and dashes.",
+        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name", "Use letters, digits, dots and dashes, at most 63.",
                      "'%s' cannot be the name of a peer", name);
         return FALSE;
     }
@@ -201,7 +209,7 @@ peer_join(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErro
 {
     VrApp *app = data;
     JsonObject *body = vr_http_request_object(request, error);
-    const char *text = body ? vr_json_string(body, "token", 4096, error) : NULL;
+    const char *text = body ? vr_json_string(body, "token", TOKEN_MAX, error) : NULL;
     const char *wanted = NULL;
     g_autoptr(VrToken) token = text ? vr_token_parse(text, error) : NULL;
     g_autofree char *name = NULL;
@@ -209,7 +217,7 @@ peer_join(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErro
     g_autofree char *ours = NULL;
     g_autoptr(VrPeer) row = NULL;
 
-    if (token == NULL || !vr_json_string_opt(body, "name", VR_NAME_MAX, &wanted, error) ||
+    if (token == NULL || !vr_json_string_opt(body, "name", VR_API_NAME_MAX, &wanted, error) ||
         !name_is_free(app, wanted ? wanted : token->name, token->fingerprint, error))
         return FALSE;
     if (strcmp(token->fingerprint, vr_identity_fingerprint(app->identity)) == 0) {

@@ -46,17 +46,35 @@ read_wanted(const VrHttpRequest *request, Wanted *wanted, GError **error)
 {
     JsonObject *object = vr_http_request_object(request, error);
 
-    if (object == NULL || (wanted->domain = vr_json_string(object, "domain", 255, error)) == NULL ||
-        (wanted->peer = vr_json_string(object, "peer", 64, error)) == NULL ||
-        !vr_json_string_opt(object, "store", VR_NAME_MAX, &wanted->store, error) ||
-        !vr_json_string_opt(object, "policy", VR_NAME_MAX, &wanted->policy, error))
+    if (object == NULL || (wanted->domain = vr_json_string(object, "domain", VR_API_NAME_MAX, error)) == NULL ||
+        (wanted->peer = vr_json_string(object, "peer", VR_API_NAME_MAX, error)) == NULL ||
+        !vr_json_string_opt(object, "store", VR_API_NAME_MAX, &wanted->store, error) ||
+        !vr_json_string_opt(object, "policy", VR_API_NAME_MAX, &wanted->policy, error))
         return FALSE;
+    if (wanted->store != NULL && !vr_name_valid(wanted->store)) {
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-store", "See 'virt-replica store-list' on the peer.",
+                     "'%s' is not the name of a store", wanted->store);
+        return FALSE;
+    }
     if (wanted->store == NULL)
         wanted->store = DEFAULT_STORE;
     if (wanted->policy == NULL)
         wanted->policy = DEFAULT_POLICY;
     wanted->exclude = read_exclude(object, error);
     return wanted->exclude != NULL;
+}
+
+/* What the target has of that domain is then the domain itself: none of the advice of a check fits. */
+static gboolean
+was_failed_over(VrApp *app, const char *domain, VrFindings *findings)
+{
+    g_autoptr(VrProtection) row = vr_app_find_protection(app, domain, NULL);
+
+    if (row == NULL || row->state != VR_PROTECTION_FAILED_OVER)
+        return FALSE;
+    vr_findings_add(findings, VR_FINDING_ERROR, "already-protected", "See 'virt-replica info'.",
+                    "domain '%s' is protected already (state failed-over)", row->name);
+    return TRUE;
 }
 
 static gboolean
@@ -71,7 +89,8 @@ check(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **
         return FALSE;
     exclude = wanted.exclude[0] ? g_strsplit(wanted.exclude, ",", -1) : g_new0(char *, 1);
     g_free(wanted.exclude);
-    if (!vr_check_source(data,
+    if (!was_failed_over(data, wanted.domain, findings) &&
+        !vr_check_source(data,
                          &(VrCheckWanted){wanted.domain, wanted.peer, wanted.store,
                                           (const char *const *) exclude},
                          findings, NULL, vr_http_request_cancel(request), error))
@@ -149,7 +168,7 @@ find(const VrHttpRequest *request, VrApp *app, GError **error)
     return vr_app_find_protection(app, vr_http_request_param(request, "domain"), error);
 }
 
-/* The same for what only the source can do. */
+/* The same for what only the source can do. After a failover the state tells what is possible, on either side. */
 static VrProtection *
 find_source(const VrHttpRequest *request, VrApp *app, GError **error)
 {
@@ -157,7 +176,7 @@ find_source(const VrHttpRequest *request, VrApp *app, GError **error)
     g_autoptr(VrPeer) peer = row ? vr_state_peer_get(app->state, row->peer, NULL) : NULL;
     g_autofree char *action = NULL;
 
-    if (row == NULL || row->role == VR_ROLE_SOURCE)
+    if (row == NULL || row->role == VR_ROLE_SOURCE || row->state == VR_PROTECTION_FAILED_OVER)
         return g_steal_pointer(&row);
     action = g_strdup_printf("Run it on host '%s'.", peer ? peer->name : row->peer);
     vr_set_error(error, VR_ERROR_REFUSED, "not-source", action,

@@ -11,6 +11,9 @@
 #include "policies/network_map.h"
 #include "storage/json_util.h"
 
+/* More than a network's name can have: vr_network_map_check() says which one is none. */
+#define NETWORK_TEXT_MAX 4096
+
 static gboolean
 policy_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
@@ -58,7 +61,8 @@ policy_dump(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     return TRUE;
 }
 
-/* Domains that have the policy get its new times at once; the target learns of it with the next cycle. */
+/* Domains that have the policy get its new times at once, and go on if it was what held them up; the target learns
+ * of it with the next cycle. */
 static void
 reschedule(VrApp *app, const char *policy)
 {
@@ -69,8 +73,11 @@ reschedule(VrApp *app, const char *policy)
         VrScheduleInfo info;
 
         vr_scheduler_info(app->scheduler, row->uuid, &info);
-        if (row->role == VR_ROLE_SOURCE && info.known && strcmp(row->policy, policy) == 0)
-            (void) vr_replicate_schedule(app, row, NULL);
+        if (row->role != VR_ROLE_SOURCE || !info.known || strcmp(row->policy, policy) != 0)
+            continue;
+        (void) vr_replicate_schedule(app, row, NULL);
+        if (info.blocked)
+            vr_scheduler_kick(app->scheduler, row->uuid);
     }
 }
 
@@ -102,13 +109,16 @@ policy_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data,
     for (guint i = 0; i < rows->len; i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
 
-        if (row->role != VR_ROLE_SOURCE || strcmp(row->policy, name) != 0)
+        if (row->role != VR_ROLE_SOURCE || strcmp(row->policy, name) != 0 || vr_policy_files_is_builtin(name))
             continue;
-        vr_set_error(error, VR_ERROR_REFUSED, "policy-in-use", "Unprotect it, or give it another policy.",
+        vr_set_error(error, VR_ERROR_REFUSED, "policy-in-use", "Unprotect it first, or change it with policy-define.",
                      "policy '%s' is used by domain '%s'", name, row->name);
         return FALSE;
     }
-    return vr_policy_files_delete(app->policies, name, error);
+    if (!vr_policy_files_delete(app->policies, name, error))
+        return FALSE;
+    reschedule(app, name);
+    return TRUE;
 }
 
 static JsonObject *
@@ -194,7 +204,7 @@ store_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GE
     if (path == NULL)
         return FALSE;
     if (!vr_name_valid(name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-store-name", "Use letters, digits, dots and dashes.",
+        vr_set_error(error, VR_ERROR_INVALID, "bad-store-name", "Use letters, digits, dots and dashes, at most 63.",
                      "'%s' cannot be the name of a store", name);
         return FALSE;
     }
@@ -205,8 +215,11 @@ static gboolean
 store_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
+    VrStoreRow *row = vr_state_store_get(app->state, vr_http_request_param(request, "name"), error);
+    gboolean ok = row != NULL && vr_state_store_delete(app->state, row->name, error);
 
-    return vr_state_store_delete(app->state, vr_http_request_param(request, "name"), error);
+    vr_store_row_free(row);
+    return ok;
 }
 
 static gboolean
@@ -247,13 +260,13 @@ netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
 {
     VrApp *app = data;
     JsonObject *body = vr_http_request_object(request, error);
-    const char *name = body ? vr_json_string(body, "peer", 64, error) : NULL;
-    const char *source = name ? vr_json_string(body, "source", 255, error) : NULL;
-    const char *target = source ? vr_json_string(body, "target", 255, error) : NULL;
+    const char *name = body ? vr_json_string(body, "peer", VR_API_NAME_MAX, error) : NULL;
+    const char *source = name ? vr_json_string(body, "source", NETWORK_TEXT_MAX, error) : NULL;
+    const char *target = source ? vr_json_string(body, "target", NETWORK_TEXT_MAX, error) : NULL;
     const char *test = NULL;
     g_autoptr(VrPeer) peer = NULL;
 
-    if (target == NULL || !vr_json_string_opt(body, "test", 255, &test, error))
+    if (target == NULL || !vr_json_string_opt(body, "test", NETWORK_TEXT_MAX, &test, error))
         return FALSE;
     peer = vr_state_peer_get(app->state, name, error);
     if (peer == NULL || !vr_network_map_check(source, target, test, error))

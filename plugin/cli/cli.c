@@ -6,6 +6,7 @@
 #include "plugin/cli/cli_format.h"
 #include "plugin/cli/cli_help.h"
 #include "plugin/cli/cli_json.h"
+#include "plugin/cli/cli_shell.h"
 #include "storage/error_json.h"
 
 #include <errno.h>
@@ -95,12 +96,15 @@ run_command(VrCli *self, const VrCliArgs *args, const VrCliGlobals *globals, GEr
         vr_cli_help_all(self);
         return TRUE;
     }
-    if (!command) {
-        vr_set_error(error, VR_ERROR_INVALID, "usage",
-                     "Run 'virt-replica help' for the list of commands.", "no command was given");
-        return FALSE;
+    if (command)
+        return command->run(self, args, error);
+    if (self->in) {
+        self->exit_status = vr_cli_shell(self);
+        return TRUE;
     }
-    return command->run(self, args, error);
+    vr_set_error(error, VR_ERROR_INVALID, "usage",
+                 "Run 'virt-replica help' for the list of commands.", "no command was given");
+    return FALSE;
 }
 
 /* What was printed counts only once it has arrived. */
@@ -119,18 +123,17 @@ finish(VrCli *self, int status)
 }
 
 int
-vr_cli_run(char **argv, const char *environ_socket, FILE *out, FILE *err, gboolean terminal)
+vr_cli_run_words(const VrCli *base, char **argv, FILE *in)
 {
-    VrCli self = {.out = out, .err = err, .terminal = terminal};
+    VrCli self = {.in = in, .out = base->out, .err = base->err, .terminal = base->terminal};
     g_auto(VrCliGlobals) globals = {0};
     g_autoptr(GError) error = NULL;
     g_autoptr(VrCliArgs) args = vr_cli_args_parse(argv, &globals, &error);
-    gboolean from_environ = !globals.socket && environ_socket && *environ_socket;
     int status = 0;
 
-    self.quiet = globals.quiet;
-    self.json = vr_cli_args_want_json(argv);
-    self.socket = g_strdup(from_environ ? environ_socket : globals.socket ?: DEFAULT_SOCKET);
+    self.quiet = base->quiet || globals.quiet;
+    self.json = base->json || vr_cli_args_want_json(argv);
+    self.socket = g_strdup(globals.socket ?: base->socket);
     if (args && run_command(&self, args, &globals, &error))
         status = self.exit_status;
     if (error)
@@ -139,4 +142,15 @@ vr_cli_run(char **argv, const char *environ_socket, FILE *out, FILE *err, gboole
     g_clear_pointer(&self.client, vr_cli_client_free);
     g_free(self.socket);
     return status;
+}
+
+int
+vr_cli_run(char **argv, const char *environ_socket, FILE *in, FILE *out, FILE *err,
+           gboolean terminal)
+{
+    gboolean from_environ = environ_socket && *environ_socket;
+    g_autofree char *socket = g_strdup(from_environ ? environ_socket : DEFAULT_SOCKET);
+    const VrCli base = {.out = out, .err = err, .terminal = terminal, .socket = socket};
+
+    return vr_cli_run_words(&base, argv, in);
 }

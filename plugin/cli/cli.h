@@ -17,6 +17,7 @@ G_BEGIN_DECLS
 typedef struct VrCliClient VrCliClient;
 
 typedef struct {
+    FILE *in;            /* borrowed, nullable: where the shell reads its lines */
     FILE *out;           /* borrowed */
     FILE *err;           /* borrowed */
     gboolean terminal;   /* @err is one: progress is redrawn in place */
@@ -31,11 +32,16 @@ typedef struct {
  * vr_cli_run:
  * @argv: NULL-terminated, argv[0] is skipped
  * @environ_socket: (nullable): value of VIRT_REPLICA_SOCKET
+ * @in: (nullable): without a command, a shell reads commands there; NULL makes that a usage error
  *
  * Parses, runs one command, reports its error, and makes sure that what it printed arrived.
  * Returns: the exit status (design.md section 8).
  */
-int vr_cli_run(char **argv, const char *environ_socket, FILE *out, FILE *err, gboolean terminal);
+int vr_cli_run(char **argv, const char *environ_socket, FILE *in, FILE *out, FILE *err,
+               gboolean terminal);
+
+/** The same for one line of a shell: what @base has set (socket, quiet, json) holds for it too. */
+int vr_cli_run_words(const VrCli *base, char **argv, FILE *in);
 
 /** Prints a sentence of success, with a newline; nothing with -q or --json. */
 void vr_cli_say(VrCli *self, const char *format, ...) G_GNUC_PRINTF(2, 3);

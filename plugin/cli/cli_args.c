@@ -3,8 +3,12 @@
 
 #include "plugin/cli/cli_command.h"
 #include "plugin/cli/cli_format.h"
+#include "policies/ids.h"
 
 #include <string.h>
+
+#define NAME_MAX_BYTES 255
+#define NAME_SHOWN 64
 
 struct VrCliArgs {
     const VrCliCommand *command;
@@ -146,6 +150,28 @@ find_param(const VrCliParam *params, const char *name)
     return NULL;
 }
 
+/* What a domain, a peer, a store or a policy is named. Others cannot be asked for either: they
+ * would be more than one part of a request's path. */
+static gboolean
+can_be_name(const char *value)
+{
+    if (strlen(value) > NAME_MAX_BYTES || g_str_equal(value, ".") || g_str_equal(value, "..") ||
+        strchr(value, '/'))
+        return FALSE;
+    for (const char *c = value; *c; c++) {
+        if (g_ascii_iscntrl(*c))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+is_object(VrCliType type)
+{
+    return type == VR_CLI_DOMAIN || type == VR_CLI_PEER || type == VR_CLI_STORE ||
+           type == VR_CLI_POLICY;
+}
+
 static gboolean
 check_value(const VrCliCommand *command, const VrCliParam *param, const char *value, GError **error)
 {
@@ -153,6 +179,15 @@ check_value(const VrCliCommand *command, const VrCliParam *param, const char *va
 
     if (!*value) {
         set_usage(error, command, "the value of '%s' is empty", param->name);
+        return FALSE;
+    }
+    if (is_object(param->type) && !can_be_name(value)) {
+        g_autofree char *shown = vr_display_name(value, NAME_SHOWN);
+        g_autofree char *slug = g_strdup_printf("no-such-%s", vr_cli_type_name(param->type));
+
+        vr_set_error(error, VR_ERROR_NOT_FOUND, slug,
+                     "Names have 255 bytes at most, no '/' and no control characters.",
+                     "there is no %s '%s'", vr_cli_type_name(param->type), shown);
         return FALSE;
     }
     if (param->type == VR_CLI_NUMBER) {
@@ -185,7 +220,10 @@ add_value(VrCliArgs *self, const VrCliParam *param, const char *value, GError **
         list = g_ptr_array_new_with_free_func(g_free);
         g_hash_table_insert(self->values, (gpointer) param->name, list);
     }
-    g_ptr_array_add(list, g_strdup(value));
+    /* libvirt writes UUIDs in lower case; people copy them in any */
+    g_ptr_array_add(list, param->type == VR_CLI_DOMAIN && g_uuid_string_is_valid(value)
+                              ? g_ascii_strdown(value, -1)
+                              : g_strdup(value));
     return TRUE;
 }
 

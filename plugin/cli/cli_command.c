@@ -22,6 +22,10 @@ static const VrCliParam none[] = {END};
 static const VrCliParam domain_arg[] = {DOMAIN, END};
 static const VrCliParam peer_arg[] = {{"peer", VR_CLI_PEER, "name of the peer", TRUE}, END};
 static const VrCliParam store_arg[] = {{"name", VR_CLI_STORE, "name of the store", TRUE}, END};
+static const VrCliParam store_define_args[] = {
+    {"name", VR_CLI_TEXT, "name of the store", TRUE},
+    END,
+};
 static const VrCliParam policy_arg[] = {{"name", VR_CLI_POLICY, "name of the policy", TRUE}, END};
 static const VrCliParam job_arg[] = {{"id", VR_CLI_NUMBER, "id of the job", TRUE}, END};
 
@@ -143,7 +147,7 @@ static const VrCliCommand commands[] = {
     {"peer-remove", "host", peer_arg, none, vr_cli_peer_remove, "end the pairing with a host"},
 
     {"store-list", "store", none, none, vr_cli_store_list, "list the stores of this host"},
-    {"store-define", "store", store_arg, store_define_options, vr_cli_store_define,
+    {"store-define", "store", store_define_args, store_define_options, vr_cli_store_define,
      "let replicas be kept in a directory"},
     {"store-info", "store", store_arg, none, vr_cli_store_info, "show one store"},
     {"store-undefine", "store", store_arg, none, vr_cli_store_undefine, "forget an unused store"},

@@ -36,6 +36,7 @@ vr_cli_read_file(const char *path, gsize max, GError **error)
     gboolean standard = g_str_equal(path, "-");
     int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     g_autofree char *buffer = NULL;
+    const char *bad = NULL;
     gsize length = 0;
     gboolean ok = FALSE;
 
@@ -55,8 +56,13 @@ vr_cli_read_file(const char *path, gsize max, GError **error)
                      "'%s' is larger than %" G_GSIZE_FORMAT " bytes", path, max);
         return NULL;
     }
-    if (!g_utf8_validate_len(buffer, length, NULL)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-file", NULL, "'%s' is not UTF-8 text", path);
+    if (!g_utf8_validate_len(buffer, length, &bad)) {
+        guint line = 1;
+
+        for (const char *c = buffer; c < bad; c++)
+            line += *c == '\n';
+        vr_set_error(error, VR_ERROR_INVALID, "bad-file", NULL, "%s:%u: not UTF-8 text", path,
+                     line);
         return NULL;
     }
     buffer[length] = '\0';

@@ -12,6 +12,6 @@ main(int argc, char **argv)
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C"); /* "41.7 GiB" whatever the language */
     vr_http_global_init();
-    return vr_cli_run(argv, g_getenv("VIRT_REPLICA_SOCKET"), stdout, stderr,
+    return vr_cli_run(argv, g_getenv("VIRT_REPLICA_SOCKET"), stdin, stdout, stderr,
                       isatty(STDERR_FILENO) == 1);
 }

@@ -110,6 +110,7 @@ static void
 print_protection(VrCli *cli, JsonObject *protection)
 {
     JsonObject *rp = vr_cli_json_member(protection, "last_rp");
+    JsonObject *failure = vr_cli_json_member(protection, "last_error");
 
     vr_cli_take_pair(cli->out, "Domain", vr_cli_json_text(protection, "name"));
     vr_cli_take_pair(cli->out, "UUID", vr_cli_json_text(protection, "uuid"));
@@ -125,6 +126,11 @@ print_protection(VrCli *cli, JsonObject *protection)
     vr_cli_take_pair(cli->out, "Root", vr_cli_json_text(rp, "root"));
     vr_cli_take_pair(cli->out, "Next cycle", vr_cli_json_time(protection, "next_cycle"));
     vr_cli_take_pair(cli->out, "Job", vr_cli_json_text(protection, "job"));
+    if (failure) {
+        vr_cli_take_pair(cli->out, "Last error", vr_cli_json_text(failure, "message"));
+        vr_cli_take_pair(cli->out, "  Time", vr_cli_json_time(failure, "time"));
+        vr_cli_take_pair(cli->out, "  Action", vr_cli_json_text(failure, "action"));
+    }
     print_reasons(cli, protection);
 }
 
@@ -141,6 +147,20 @@ vr_cli_info(VrCli *cli, const VrCliArgs *args, GError **error)
     return TRUE;
 }
 
+/* A freeze that was asked for and failed does not fail the job, so the answer names what came out.
+ */
+static void
+say_point(VrCli *cli, const char *domain, JsonObject *job)
+{
+    JsonObject *result = vr_cli_json_member(job, "result");
+    const char *consistency = vr_cli_json_string(result, "consistency");
+
+    if (consistency)
+        vr_cli_say(cli, "Domain '%s' has a new recovery point, %s-consistent", domain, consistency);
+    else
+        vr_cli_say(cli, "Domain '%s' has a new recovery point", domain);
+}
+
 gboolean
 vr_cli_sync(VrCli *cli, const VrCliArgs *args, GError **error)
 {
@@ -152,7 +172,7 @@ vr_cli_sync(VrCli *cli, const VrCliArgs *args, GError **error)
     if (!run_job(cli, args, path, body, &job, error))
         return FALSE;
     if (job)
-        vr_cli_say(cli, "Domain '%s' has a new recovery point", vr_cli_args_text(args, "domain"));
+        say_point(cli, vr_cli_args_text(args, "domain"), vr_cli_json_object(job));
     return TRUE;
 }
 

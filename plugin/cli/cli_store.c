@@ -3,6 +3,7 @@
 #include "plugin/cli/cli_commands.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_table.h"
+#include "policies/ids.h"
 
 gboolean
 vr_cli_store_list(VrCli *cli, const VrCliArgs *args, GError **error)
@@ -44,8 +45,15 @@ vr_cli_store_define(VrCli *cli, const VrCliArgs *args, GError **error)
     const char *name = vr_cli_args_text(args, "name");
     g_autofree char *path = vr_cli_path("stores", name, NULL);
     g_autofree char *directory = absolute(vr_cli_args_text(args, "path"));
-    JsonObject *body = json_object_new();
+    JsonObject *body = NULL;
 
+    if (!vr_name_valid(name)) {
+        vr_set_error(error, VR_ERROR_INVALID, "bad-store-name",
+                     "Use letters, digits, dots and dashes, at most 63.",
+                     "'%s' cannot be the name of a store", name);
+        return FALSE;
+    }
+    body = json_object_new();
     json_object_set_string_member(body, "path", directory);
     if (!vr_cli_do(cli, "PUT", path, body, error))
         return FALSE;

@@ -69,6 +69,13 @@ def test_names_that_are_not_there():
         ops.refused(source, 4, "job-cancel", "4711", names=["4711"])
         ops.refused(source, 4, "policy-dump", "gold", names=["gold"])
         ops.refused(source, 4, "store-info", "tape", names=["tape"])
+        ops.refused(source, 4, "store-undefine", "tape", names=["tape"])
+        for name in ("..", "a/b", "line\nfeed", "x" * 300):
+            assert source.vr_fails(4, "info", name).action
+            assert source.vr_fails(4, "sync", name).action
+        source.vr_fails(4, "peer-info", "..", contains=[".."])
+        source.vr_fails(4, "policy-dump", "../../etc/passwd", contains=["passwd"])
+        source.vr_fails(4, "protect", guest.name, "--to", "x" * 100, contains=["x" * 60])
         ops.refused(source, 5, "protect", guest.name, "--to", "kvm2", "--store", "tape", code="no-such-store",
                     names=["tape", "kvm2"])
 
@@ -76,13 +83,25 @@ def test_names_that_are_not_there():
 def test_usage():
     source = lab.Host("kvm1")
     for args in (["frobnicate"], ["protect"], ["protect", "x"], ["info"], ["info", "a", "b"], ["sync", "x", "--wrong"],
-                 ["job-info", "twelve"], ["protect", "x", "--to"], ["failover", "x"], []):
+                 ["job-info", "twelve"], ["protect", "x", "--to"], ["failover", "x"], ["peer-invite", "--expires", "0"],
+                 ["peer-invite", "--expires", "8d"], ["peer-invite", "--name", "x" * 64],
+                 ["store-define", "../x", "--path", "/tmp"]):
         error = source.vr_fails(2, *args)
         assert error.action and error.code, args
     source.write("/run/lab/bad.conf", "[policy]\ninterval=soon\n")
     ops.refused(source, 2, "policy-define", "/run/lab/bad.conf", names=["/run/lab/bad.conf", "interval", "soon"])
     source.write("/run/lab/bad.conf", "[policy]\ninterval=30s\nrpo-target=5s\n")
     ops.refused(source, 2, "policy-define", "/run/lab/bad.conf", names=["rpo-target"])
+
+
+def test_shell():
+    """Without a command the lines of standard input are run; one that fails does not end it."""
+    source = ops.reset()[0]
+    lines = "# comment\n\ninfo 'no such'\nstatus\nquit\nlist\n"
+    status, out, err = source.run("virt-replica", check=False, stdin=lines)
+    assert status == 0 and "no such" in err and "Fingerprint" in out and "Domain " not in out, (status, out, err)
+    assert source.run("virt-replica", check=False, stdin="info nowhere")[0] == 4
+    assert source.run("virt-replica", check=False, stdin="")[:2] == (0, "")
 
 
 def test_no_disks():

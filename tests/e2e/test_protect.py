@@ -104,6 +104,31 @@ def test_life_of_a_protection():
         check_gone(guest, source, target)
 
 
+def test_protect_again():
+    """What the target was sent in a protection's first life is gone with it; all of it comes again."""
+    with ops.protected() as (guest, source, target):
+        source.vr("unprotect", guest.name)
+        check_gone(guest, source, target)
+        source.vr("protect", guest.name, "--to", "kvm2")
+        assert len(ops.points(target, guest.name)) >= 1
+
+
+def test_policy_broken_by_hand():
+    """A policy file that cannot be read stops its domains, says so, and lets them go on once it is right."""
+    with ops.protected(policy={"interval": "1s", "rpo_target": "10s"}) as (guest, source, target):
+        source.write("/etc/virt-replica/policies/test.conf", "[policy]\ninterval = soon\n")
+        lab.wait_for(lambda: source.vr("info", guest.name)["health"] == "critical", 10, "it is noticed")
+        found = source.vr("info", guest.name)
+        blocked = next(r for r in found["reasons"] if r["code"] == "blocked")
+        assert all(part in blocked["message"] for part in (guest.name, "test.conf:2", "interval", "soon")), blocked
+        assert blocked["since"] == found["last_error"]["time"], found
+        ops.refused(source, 2, "sync", guest.name, names=["test.conf:2"])
+        before = len(ops.points(target, guest.name))
+        lab.define_policy(source, "test", interval="1s", rpo_target="10s")
+        lab.wait_for(lambda: len(ops.points(target, guest.name)) > before, 10, "points again")
+        assert not [r for r in source.vr("info", guest.name)["reasons"] if r["code"] == "blocked"]
+
+
 def test_excluded_disk():
     with ops.protected(exclude=["vdc"], extra_disks=["16M"]) as (guest, source, target):
         disks = {p.split("/")[-2] for p in target.tree(f"{lab.STORE}/{guest.uuid}")

@@ -231,7 +231,25 @@ run_line(Daemon *daemon, const char *line)
 
     g_assert_true(g_shell_parse_argv(full, NULL, &argv, &error));
     g_assert_no_error(error);
-    run.status = vr_cli_run(argv, daemon ? daemon->socket : "/nonexistent/socket", out, err, FALSE);
+    run.status =
+        vr_cli_run(argv, daemon ? daemon->socket : "/nonexistent/socket", NULL, out, err, FALSE);
+    fclose(out);
+    fclose(err);
+    return run;
+}
+
+/* The same without a command, which makes it a shell that reads @text. */
+static Run
+run_shell(Daemon *daemon, char **argv, const char *text)
+{
+    Run run = {0};
+    FILE *in = fmemopen((char *) text, strlen(text), "r");
+    FILE *out = open_memstream(&run.out, &run.out_len);
+    FILE *err = open_memstream(&run.err, &run.err_len);
+
+    run.status =
+        vr_cli_run(argv, daemon ? daemon->socket : "/nonexistent/socket", in, out, err, FALSE);
+    fclose(in);
     fclose(out);
     fclose(err);
     return run;
@@ -265,6 +283,7 @@ test_usage_errors(void)
         const char *line, *message, *action;
     } cases[] = {
         {"", "no command was given", "virt-replica help"},
+        {"store-define ../x --path /tmp", "'../x' cannot be the name of a store", "at most 63"},
         {"protct web1", "unknown command 'protct'", "Did you mean 'protect'?"},
         {"xyzzyxyzzy", "unknown command 'xyzzyxyzzy'", "Run 'virt-replica help' for"},
         {"protect web1 --polcy gold --to k", "unknown option '--polcy' of command 'protect'",
@@ -309,6 +328,70 @@ test_usage_errors(void)
         assert_has(run.err, cases[i].action);
         g_assert_cmpstr(run.out, ==, "");
     }
+}
+
+/* What can name nothing is not found, before the daemon is asked. */
+static void
+test_impossible_names(void)
+{
+    static const char *const lines[] = {
+        "info ..",      "info a/b",      "info 'a\nb'",      "sync ../../etc",
+        "peer-info .",  "store-info ..", "policy-dump ../x", "protect web1 --to a/b",
+        "job-list a/b", "rp-info .. 1",  "netmap-list ..",   "check web1 --to k --store ../x",
+    };
+    g_autofree char *name = g_strnfill(256, 'x');
+    g_autofree char *line = g_strdup_printf("info %s", name);
+    g_auto(Run) long_name = run_line(NULL, line);
+
+    g_assert_cmpint(long_name.status, ==, 4);
+    g_assert_cmpuint(long_name.err_len, <, 200);
+    for (gsize i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_auto(Run) run = run_line(NULL, lines[i]);
+
+        g_test_message("%s", lines[i]);
+        g_assert_cmpint(run.status, ==, 4);
+        assert_has(run.err, "error: there is no ");
+        assert_has(run.err, "no '/'");
+    }
+}
+
+static void
+test_uuid_case(void)
+{
+    g_autoptr(Daemon) daemon = daemon_new();
+
+    answer(daemon, "GET /v1/protections/11111111-1111-4111-8111-11111111abcd", 200, "{}");
+    {
+        g_auto(Run) run = run_line(daemon, "info 11111111-1111-4111-8111-11111111ABCD");
+
+        g_assert_cmpint(run.status, ==, 0);
+    }
+}
+
+static void
+test_shell(void)
+{
+    char *plain[] = {(char *) "virt-replica", NULL};
+    char *json[] = {(char *) "virt-replica", (char *) "--json", NULL};
+    g_auto(Run) two = run_shell(NULL, plain, "# none\n\n  --version  \nhelp 'job-wait'\n");
+    g_auto(Run) ended = run_shell(NULL, plain, "--version\nquit\nlist\n");
+    g_auto(Run) goes_on = run_shell(NULL, plain, "lsit\n'open\nstatus");
+    g_auto(Run) as_json = run_shell(NULL, json, "lsit\n");
+    g_auto(Run) empty = run_shell(NULL, plain, "\n");
+
+    g_assert_cmpint(two.status, ==, 0);
+    g_assert_true(g_str_has_prefix(two.out, VR_VERSION "\n"));
+    assert_has(two.out, "job-wait - wait until a job has ended");
+    g_assert_cmpstr(two.err, ==, "");
+    g_assert_cmpint(ended.status, ==, 0);
+    g_assert_cmpstr(ended.out, ==, VR_VERSION "\n");
+    g_assert_cmpint(goes_on.status, ==, 6);
+    assert_has(goes_on.err, "unknown command 'lsit'");
+    assert_has(goes_on.err, "/nonexistent/socket");
+    g_assert_cmpint(as_json.status, ==, 2);
+    g_assert_true(g_str_has_prefix(as_json.out, "{\"error\":{\"code\":\"usage\""));
+    g_assert_cmpint(empty.status, ==, 0);
+    g_assert_cmpstr(empty.out, ==, "");
 }
 
 static void
@@ -557,7 +640,8 @@ test_table(void)
     "\"bytes_read\":50,\"bytes_total\":0,\"rate\":null,\"seconds_left\":null,\"bytes_sent\":1,"    \
     "\"steps\":[{\"name\":\"check\",\"state\":\"completed\",\"seconds\":0.42},"                    \
     "{\"name\":\"initial\",\"state\":\"completed\",\"seconds\":4}],\"error\":null,"                \
-    "\"started\":\"2026-11-23T01:14:17.000Z\",\"ended\":null}"
+    "\"started\":\"2026-11-23T01:14:17.000Z\",\"ended\":null,"                                     \
+    "\"result\":{\"consistency\":\"app\"}}"
 
 static char *
 progress_text(gboolean terminal)
@@ -719,8 +803,8 @@ static const struct {
      "  Code:         rpo-over-target\n"
      "  Since:        2026-11-23 02:14:17 +0100\n"
      "  Action:       Wait.\n"},
-    {"pause 'web 1/x?'", "POST /v1/protections/web%201%2Fx%3F/pause", "{}", PROTECTION,
-     "Protection of domain 'web 1/x?' paused\n"},
+    {"pause 'web 1%x?'", "POST /v1/protections/web%201%25x%3F/pause", "{}", PROTECTION,
+     "Protection of domain 'web 1%x?' paused\n"},
     {"resume web1", "POST /v1/protections/web1/resume", "{}", PROTECTION,
      "Protection of domain 'web1' resumed\n"},
     {"rp-list web1", "GET /v1/protections/web1/recovery-points", "",
@@ -801,7 +885,7 @@ static const char *const long_commands[][4] = {
      "\"policy\":\"gold\"}",
      "Domain 'web1' is protected on 'kvm2'\n"},
     {"sync web1 --quiesce", "POST /v1/protections/web1/sync", "{\"quiesce\":true}",
-     "Domain 'web1' has a new recovery point\n"},
+     "Domain 'web1' has a new recovery point, app-consistent\n"},
     {"unprotect web1 --keep-replica", "POST /v1/protections/web1/unprotect",
      "{\"keep_replica\":true}", "Domain 'web1' is no longer protected\n"},
     {"failover web1 --planned --no-reverse", "POST /v1/protections/web1/failover",
@@ -1118,7 +1202,7 @@ test_restart(void)
         g_auto(Run) run = run_line(daemon, "sync web1");
 
         g_assert_cmpint(run.status, ==, 0);
-        g_assert_cmpstr(run.out, ==, "Domain 'web1' has a new recovery point\n");
+        g_assert_cmpstr(run.out, ==, "Domain 'web1' has a new recovery point, app-consistent\n");
     }
 }
 
@@ -1134,7 +1218,7 @@ test_full_device(void)
     if (!full) {
         g_test_skip("no /dev/full");
     } else {
-        g_assert_cmpint(vr_cli_run(argv, NULL, full, err, FALSE), ==, 1);
+        g_assert_cmpint(vr_cli_run(argv, NULL, NULL, full, err, FALSE), ==, 1);
         fclose(full);
     }
     fclose(err);
@@ -1151,6 +1235,9 @@ main(int argc, char **argv)
     vr_http_global_init();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cli/usage-errors", test_usage_errors);
+    g_test_add_func("/cli/impossible-names", test_impossible_names);
+    g_test_add_func("/cli/uuid-case", test_uuid_case);
+    g_test_add_func("/cli/shell", test_shell);
     g_test_add_func("/cli/not-utf8", test_not_utf8);
     g_test_add_func("/cli/parse", test_parse);
     g_test_add_func("/cli/parse-mixed", test_parse_mixed);

@@ -71,7 +71,15 @@ test_refused(Fixture *f, gconstpointer data)
         {"[daemon]\nwrokers=2\n", "workers"},
         {"[demon]\nworkers=2\n", "demon"},
         {"workers=2\n", ":1"},
-        {"[daemon]\nname=../x\n", "../x"},
+        {"[daemon]\nname=../x\n", ":2: name: '../x' is not a name"},
+        {"[daemon]\nname=\n", ":2: name: '' is not a name"},
+        {"[daemon]\n\nlisten=garbage\n", ":3: listen: 'garbage' is not an address and a port"},
+        {"[daemon]\nlisten=1.2.3.4\n", ":2: listen: "},
+        {"[daemon]\nlisten=1.2.3.4:99999\n", ":2: listen: "},
+        {"[daemon]\naddress=:1\n", ":2: address: ':1' is not a host and a port"},
+        {"[daemon]\nstate-dir=here\n", ":2: state-dir: 'here' is not an absolute path"},
+        {"[daemon]\nruntime-dir=\n", ":2: runtime-dir: '' is not an absolute path"},
+        {"[daemon]\nlibvirt-uri=\n", ":2: libvirt-uri: '' is not a libvirt URI"},
         {"[daemon]\nworkers=1\nworkers=2\n", ":3"},
     };
 

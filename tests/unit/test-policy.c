@@ -127,11 +127,18 @@ test_errors(void)
         {"[policy]\nbandwidth-window = 20MiB/s\n",
          "gold.conf:2: bandwidth-window: '20MiB/s' is not a window and a rate such as Mon-Fri "
          "08:00-18:00 20MiB/s"},
+        {"[policy]\nbandwidth-window = Mon-Fri 08:00-18:00\n",
+         "gold.conf:2: bandwidth-window: 'Mon-Fri 08:00-18:00' is not a window and a rate such as "
+         "Mon-Fri 08:00-18:00 20MiB/s"},
+        {"[policy]\nbandwidth-window = Fry 08:00-18:00 1MiB/s\n",
+         "gold.conf:2: bandwidth-window: 'Fry 08:00-18:00' is not a window such as 18:30-06:00 or "
+         "Mon-Fri 08:00-18:00"},
         {"[policy]\nresync-window = 25:00-06:00\n",
          "gold.conf:2: resync-window: '25:00-06:00' is not a window such as 18:30-06:00 or "
          "Mon-Fri 08:00-18:00"},
         {"[policy]\ninterval = 1h\nrpo-target = 30min\n",
-         "gold.conf: rpo-target (30min) is shorter than interval (1h), so it could never be held"},
+         "gold.conf:3: rpo-target (30min) is shorter than interval (1h), so it could never be "
+         "held"},
         {"[policy]\n\nx\xff = 1\n", "gold.conf:3: not UTF-8 text"},
     };
 
