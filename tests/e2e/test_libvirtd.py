@@ -20,8 +20,7 @@ def kill_libvirtd(host):
 
 def stopped_cycle(p, step):
     """A sync that has come to that step, with the daemon stopped there."""
-    restart(p.source, VR_FAULT=f"{step}:stop#2")  # the first is of the cycle that each start begins with
-    p.settle()
+    p.start_source(f"{step}:stop#2")  # the first is of the cycle that each start begins with
     sync = p.sync_begun()
     wait_for(lambda: p.source.daemon("state") == "stopped", 20, f"{step} reached")
     return sync
