@@ -1358,7 +1358,6 @@ test_left_published(Fixture *f, gconstpointer data)
     g_autofree char *xml = at(f, "store/" UUID "/rp/2/domain.xml");
     g_autofree char *next = at(f, "store/" UUID "/rp/3");
     g_autofree char *next_xml = at(f, "store/" UUID "/rp/3/domain.xml");
-    g_autoptr(GError) error = NULL;
     g_autoptr(Source) s = NULL;
 
     two_disks(f);
