@@ -190,15 +190,6 @@ target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer
     return node;
 }
 
-/* A string of a peer's message, @other if there is none of that name. */
-static const char *
-text_in(JsonObject *object, const char *key, const char *other)
-{
-    const char *text = json_object_get_string_member_with_default(object, key, other);
-
-    return text != NULL ? text : other;
-}
-
 static void
 merge_answer(JsonNode *answer, VrFindings *findings)
 {
@@ -210,10 +201,10 @@ merge_answer(JsonNode *answer, VrFindings *findings)
 
         if (entry == NULL)
             continue;
-        severity = text_in(entry, "severity", "error");
-        code = text_in(entry, "code", "unknown");
-        message = text_in(entry, "message", "");
-        action = text_in(entry, "action", "");
+        severity = vr_json_text_in(entry, "severity", "error");
+        code = vr_json_text_in(entry, "code", "unknown");
+        message = vr_json_text_in(entry, "message", "");
+        action = vr_json_text_in(entry, "action", "");
         vr_findings_add(findings, strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
                         code, action, "%s", message);
     }

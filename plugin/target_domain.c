@@ -20,10 +20,8 @@ vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error
     map = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     for (guint i = 0; sent != NULL && i < json_array_get_length(sent); i++) {
         JsonObject *entry = vr_json_object_at(sent, i);
-        const char *source =
-            entry ? json_object_get_string_member_with_default(entry, "source", NULL) : NULL;
-        const char *target =
-            entry ? json_object_get_string_member_with_default(entry, "target", NULL) : NULL;
+        const char *source = vr_json_text_in(entry, "source", NULL);
+        const char *target = vr_json_text_in(entry, "target", NULL);
 
         if (vr_network_name_valid(source) && vr_network_name_valid(target))
             g_hash_table_replace(map, g_strdup(source), g_strdup(target));

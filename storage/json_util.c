@@ -330,6 +330,14 @@ vr_json_object_at(JsonArray *array, guint i)
                                                                        : NULL);
 }
 
+const char *
+vr_json_text_in(JsonObject *object, const char *key, const char *other)
+{
+    const char *text = object ? json_object_get_string_member_with_default(object, key, other) : other;
+
+    return text ? text : other;
+}
+
 JsonObject *
 vr_json_object(JsonNode *node, const char *what, GError **error)
 {

@@ -27,6 +27,8 @@ JsonArray *vr_json_as_array(JsonNode *node);
 JsonObject *vr_json_object_in(JsonObject *object, const char *key);
 JsonArray *vr_json_array_in(JsonObject *object, const char *key);
 JsonObject *vr_json_object_at(JsonArray *array, guint i);
+/* @other where it is no string. */
+const char *vr_json_text_in(JsonObject *object, const char *key, const char *other);
 
 /** The object in @node, borrowed; @what names the message in the error. Errors: INVALID "bad-message". */
 JsonObject *vr_json_object(JsonNode *node, const char *what, GError **error);

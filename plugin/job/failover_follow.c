@@ -19,15 +19,6 @@ request_of(VrJob *job)
     return node;
 }
 
-/* A string of a peer's message; "" if there is none of that name. */
-static const char *
-text_in(JsonObject *object, const char *key)
-{
-    const char *text = json_object_get_string_member_with_default(object, key, "");
-
-    return text != NULL ? text : "";
-}
-
 /* Its number is in the result before anything else is done. 0 on error. */
 static gint64
 ask_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **error)
@@ -104,8 +95,8 @@ running_step(JsonObject *object)
     for (guint i = 0; steps != NULL && i < json_array_get_length(steps); i++) {
         JsonObject *step = vr_json_object_at(steps, i);
 
-        if (step != NULL && strcmp(text_in(step, "state"), "running") == 0)
-            return text_in(step, "name");
+        if (step != NULL && strcmp(vr_json_text_in(step, "state", ""), "running") == 0)
+            return vr_json_text_in(step, "name", "");
     }
     return NULL;
 }
@@ -122,14 +113,14 @@ take_result(VrJob *job, JsonObject *object)
                          json_object_get_double_member_with_default(result, "downtime_seconds", 0));
     vr_job_result_int(job, "number", json_object_get_int_member_with_default(result, "number", 0));
     for (guint i = 0; i < G_N_ELEMENTS(roots); i++)
-        vr_job_result_string(job, roots[i], text_in(result, roots[i]));
+        vr_job_result_string(job, roots[i], vr_json_text_in(result, roots[i], ""));
 }
 
 /* TRUE when it has ended there; @error set unless it completed. */
 static gboolean
 ended(VrJob *job, JsonObject *object, GError **error)
 {
-    const char *state = text_in(object, "state");
+    const char *state = vr_json_text_in(object, "state", "");
     JsonObject *cause = vr_json_object_in(object, "error");
 
     if (strcmp(state, "completed") == 0) {

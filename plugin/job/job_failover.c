@@ -278,8 +278,7 @@ try_hand_over(VrFailover *self, JsonNode *request, GError **error)
 
             if (not_yet == NULL) {
                 vr_job_result_string(self->job, "root_target",
-                                     json_object_get_string_member_with_default(json_node_get_object(answer),
-                                                                                "root", ""));
+                                     vr_json_text_in(json_node_get_object(answer), "root", ""));
                 return HANDED_OVER;
             }
             self->owned = TRUE;
