@@ -11,6 +11,7 @@ import time
 import checker
 import lab
 from lab import Guest, Host, LabError, wait_for
+from ops import restart
 
 NEVER = {"interval": "24h"}  # cycles run when asked for, and one at each start of the daemon
 SMALL = {"vda_size": "96M", "vdb_size": "16M", "rate": 20, "churn": 512, "area": 8}
@@ -199,11 +200,6 @@ class Protected:
         info = self.info()
         if info["state"] != "protected" or not info["next_cycle"]:
             raise LabError(f"{self.guest.name} does not go on: {info}")
-
-
-def restart(host, **env):
-    host.daemon("stop")
-    host.daemon("start", **env)
 
 
 def sent_bytes(host):
