@@ -12,6 +12,7 @@
 #define PROVE_US G_TIME_SPAN_HOUR
 #define CONNECT_WAIT_MS 1000
 #define STARTERS 8
+#define GUARD_WAIT_MS 10000 /* a job that goes on may hold a domain for hours; its cycles recover by themselves */
 
 struct _VrMaintain {
     VrApp *app;            /* borrowed */
@@ -54,7 +55,7 @@ recover_one(VrMaintain *self, const char *uuid, gboolean first)
     g_autoptr(GError) error = NULL;
     gboolean ok;
 
-    if (!vr_guard_take(app->guards, uuid, "recovery", first ? -1 : 0, self->cancel, NULL))
+    if (!vr_guard_take(app->guards, uuid, "recovery", first ? GUARD_WAIT_MS : 0, self->cancel, NULL))
         return FALSE;
     row = vr_state_protection_get(app->state, uuid, &error);
     ok = row != NULL && recover_row(self, row, &error);
@@ -179,22 +180,35 @@ prove_fence(VrMaintain *self)
                   "check /etc/libvirt/hooks/qemu.d/virt-replica and reload libvirtd");
 }
 
+/* Asks each peer once. @answers: borrowed fingerprint -> whether it answered */
+static gboolean
+peer_answers(VrMaintain *self, const char *fingerprint, GHashTable *answers)
+{
+    VrPeerClient *peer;
+    gboolean ok;
+
+    if (g_hash_table_contains(answers, fingerprint))
+        return GPOINTER_TO_INT(g_hash_table_lookup(answers, fingerprint));
+    peer = vr_peer_pool_get(self->app->peers, fingerprint, NULL);
+    ok = peer != NULL && vr_peer_client_hello(peer, NULL, self->cancel, NULL);
+    g_hash_table_insert(answers, (gpointer) fingerprint, GINT_TO_POINTER(ok));
+    return ok;
+}
+
 /* A peer that could not be reached answers again: its domains need not wait for their retry. */
 static void
 probe_causes(VrMaintain *self)
 {
     VrApp *app = self->app;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
+    g_autoptr(GHashTable) answers = g_hash_table_new(g_str_hash, g_str_equal); /* while rows live */
 
     for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel); i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
         g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
-        VrPeerClient *peer;
 
-        if (!is_scheduled(row) || last == NULL || !vr_error_is_peer_away(last))
-            continue;
-        peer = vr_peer_pool_get(app->peers, row->peer, NULL);
-        if (peer != NULL && vr_peer_client_hello(peer, NULL, self->cancel, NULL))
+        if (is_scheduled(row) && last != NULL && vr_error_is_peer_away(last) &&
+            peer_answers(self, row->peer, answers))
             vr_scheduler_kick(app->scheduler, row->uuid);
     }
 }
