@@ -65,10 +65,13 @@ parse_options(int *argc, char ***argv, Options *options, GError **error)
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- replicates libvirt domains to other hosts");
+    g_autoptr(GError) local = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
-    if (!g_option_context_parse(context, argc, argv, error))
+    if (!g_option_context_parse(context, argc, argv, &local)) {
+        vr_set_error(error, VR_ERROR_INVALID, "usage", "See --help.", "%s", local->message);
         return FALSE;
+    }
     if (*argc > 1) {
         vr_set_error(error, VR_ERROR_INVALID, "usage", "See --help.", "unexpected argument '%s'", (*argv)[1]);
         return FALSE;
@@ -85,6 +88,15 @@ override(char **field, const char *value)
     *field = g_strdup(value);
 }
 
+/* Another directory may be the current one later. */
+static void
+override_dir(char **field, const char *value)
+{
+    g_autofree char *path = value ? g_canonicalize_filename(value, NULL) : NULL;
+
+    override(field, path);
+}
+
 static VrConfig *
 load_config(const Options *options, GError **error)
 {
@@ -92,8 +104,8 @@ load_config(const Options *options, GError **error)
 
     if (config == NULL)
         return NULL;
-    override(&config->state_dir, options->state_dir);
-    override(&config->runtime_dir, options->runtime_dir);
+    override_dir(&config->state_dir, options->state_dir);
+    override_dir(&config->runtime_dir, options->runtime_dir);
     override(&config->libvirt_uri, options->libvirt_uri);
     override(&config->listen, options->listen);
     return config;
