@@ -17,6 +17,12 @@ NEVER = {"interval": "24h"}  # cycles run when asked for, and one at each start 
 SMALL = {"vda_size": "96M", "vdb_size": "16M", "rate": 20, "churn": 512, "area": 8}
 
 
+def second_pass(step):
+    """Which pass of a fault point is that of the first sync: the cycle that a start begins with passes first, and S7
+    twice, after the first body and at the end."""
+    return 3 if step == "S7" else 2
+
+
 def wall(text):
     """RFC 3339 UTC with milliseconds to seconds."""
     whole, _, fraction = text.rstrip("Z").partition(".")

@@ -5,7 +5,7 @@ import signal
 
 import lab
 from lab import wait_for
-from protected import Protected, Witness, restart
+from protected import Protected, Witness, restart, second_pass
 
 
 def qemu_pid(host, domain):
@@ -20,7 +20,7 @@ def kill_libvirtd(host):
 
 def stopped_cycle(p, step):
     """A sync that has come to that step, with the daemon stopped there."""
-    p.start_source(f"{step}:stop#2")  # the first is of the cycle that each start begins with
+    p.start_source(f"{step}:stop#{second_pass(step)}")
     sync = p.sync_begun()
     wait_for(lambda: p.source.daemon("state") == "stopped", 20, f"{step} reached")
     return sync
