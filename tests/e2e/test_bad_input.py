@@ -299,7 +299,7 @@ def interrupt(source, *command):
 
 def test_interrupted_command():
     with odd(run=True) as (guest, source, target):
-        ops.restart(source, VR_FAULT="S7:delay=1500")
+        ops.restart(source, VR_FAULT="S7:delay=3000")  # Ctrl-C is looked for once a second
         lab.wait_for(lambda: source.vr("status")["libvirt"]["connected"], 10, "libvirt")
         for command in (("protect", guest.name, "--to", "kvm2"), ("sync", guest.name)):
             status, text, job = interrupt(source, *command)
