@@ -40,7 +40,8 @@ vr_app_find_protection(VrApp *app, const char *domain, GError **error)
 }
 
 gboolean
-vr_app_set_state(VrApp *app, const char *uuid, VrProtectionEvent event, VrProtection *row, GError **error)
+vr_app_set_state(VrApp *app, const char *uuid, VrProtectionEvent event, VrProtection *row,
+                 GError **error)
 {
     g_autoptr(VrProtection) now = NULL;
     VrProtectionState before;

@@ -15,8 +15,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: the daemon's long-lived objects. Made and freed by main.c in this order; the pointers do not change
- *  while any thread runs, each object has locks of its own. */
+/** SECTION: the daemon's long-lived objects. Made and freed by main.c in this order; the pointers
+ * do not change while any thread runs, each object has locks of its own. */
 typedef struct {
     VrConfig *config;
     VrState *state;
@@ -41,9 +41,11 @@ VrProtection *vr_app_find_protection(VrApp *app, const char *domain, GError **er
 /**
  * vr_app_set_state:
  *
- * The one place where a protection changes state: the transition table is asked, the row is read again and written.
- * REFUSED naming the present state. @row: (nullable): its state is updated as well.
+ * The one place where a protection changes state: the transition table is asked, the row is read
+ * again and written. REFUSED naming the present state. @row: (nullable): its state is updated as
+ * well.
  */
-gboolean vr_app_set_state(VrApp *app, const char *uuid, VrProtectionEvent event, VrProtection *row, GError **error);
+gboolean vr_app_set_state(VrApp *app, const char *uuid, VrProtectionEvent event, VrProtection *row,
+                          GError **error);
 
 G_END_DECLS

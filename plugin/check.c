@@ -34,7 +34,8 @@ vr_findings_to_json(const VrFindings *findings)
         const VrFinding *finding = vr_findings_get(findings, i);
         JsonObject *object = json_object_new();
 
-        json_object_set_string_member(object, "severity", vr_finding_severity_name(finding->severity));
+        json_object_set_string_member(object, "severity",
+                                      vr_finding_severity_name(finding->severity));
         json_object_set_string_member(object, "code", finding->code);
         json_object_set_string_member(object, "message", finding->message);
         json_object_set_string_member(object, "action", finding->action);
@@ -64,11 +65,12 @@ vr_check_passed(const VrFindings *findings, const char *domain, GError **error)
     if (finding == NULL)
         return TRUE;
     if (errors == 1)
-        vr_set_error(error, VR_ERROR_REFUSED, finding->code, finding->action, "domain '%s': %s", domain,
-                     finding->message);
+        vr_set_error(error, VR_ERROR_REFUSED, finding->code, finding->action, "domain '%s': %s",
+                     domain, finding->message);
     else
-        vr_set_error(error, VR_ERROR_REFUSED, finding->code, "See all of them with 'virt-replica check'.",
-                     "domain '%s': %s (and %u more)", domain, finding->message, errors - 1);
+        vr_set_error(error, VR_ERROR_REFUSED, finding->code,
+                     "See all of them with 'virt-replica check'.", "domain '%s': %s (and %u more)",
+                     domain, finding->message, errors - 1);
     return FALSE;
 }
 
@@ -76,28 +78,30 @@ vr_check_passed(const VrFindings *findings, const char *domain, GError **error)
 static void
 check_format_version(const VrDomDisk *disk, VrFindings *findings)
 {
-    const char *argv[] = {"qemu-img", "info", "-U", "-f", "qcow2", "--output=json", disk->path, NULL};
+    const char *argv[] = {"qemu-img", "info",          "-U",       "-f",
+                          "qcow2",    "--output=json", disk->path, NULL};
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
     g_autofree char *action = NULL;
 
     if (!vr_run_program(argv, NULL, &text, &error)) {
-        vr_findings_add(findings, VR_FINDING_ERROR, "disk-not-readable", "Check the image and its path.",
-                        "disk '%s' (%s) cannot be read: %s", disk->target, disk->path, error->message);
+        vr_findings_add(findings, VR_FINDING_ERROR, "disk-not-readable",
+                        "Check the image and its path.", "disk '%s' (%s) cannot be read: %s",
+                        disk->target, disk->path, error->message);
         return;
     }
     if (strstr(text, "\"compat\": \"0.10\"") == NULL)
         return;
-    action = g_strdup_printf("Shut the domain off and run: qemu-img amend -f qcow2 -o compat=1.1 '%s'",
-                             disk->path);
+    action = g_strdup_printf(
+        "Shut the domain off and run: qemu-img amend -f qcow2 -o compat=1.1 '%s'", disk->path);
     vr_findings_add(findings, VR_FINDING_ERROR, "disk-qcow2-v2", action,
                     "disk '%s' (%s) is qcow2 version 2, which cannot hold a bitmap", disk->target,
                     disk->path);
 }
 
 static gboolean
-check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude, VrFindings *findings,
-            JsonArray *ret_disks, GError **error)
+check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude,
+            VrFindings *findings, JsonArray *ret_disks, GError **error)
 {
     g_autoptr(GPtrArray) wanted = vr_domain_replicated_disks(model, exclude);
     g_autoptr(GPtrArray) disks = vr_dom_disks(app->conn, model->uuid, error);
@@ -140,7 +144,8 @@ check_foreign_job(VrApp *app, const VrDomInfo *info, VrFindings *findings, GErro
         g_propagate_error(error, g_steal_pointer(&busy));
         return FALSE;
     }
-    vr_findings_add(findings, VR_FINDING_ERROR, vr_error_slug(busy), vr_error_action(busy), "%s", busy->message);
+    vr_findings_add(findings, VR_FINDING_ERROR, vr_error_slug(busy), vr_error_action(busy), "%s",
+                    busy->message);
     return TRUE;
 }
 
@@ -150,7 +155,8 @@ check_fence(VrApp *app, VrFindings *findings)
     if (!vr_fence_active(app->fence))
         vr_findings_add(findings, VR_FINDING_WARNING, "fence-inactive",
                         "Check /etc/libvirt/hooks/qemu.d/virt-replica, then reload libvirtd.",
-                        "libvirt on host '%s' does not call the virt-replica hook", app->config->name);
+                        "libvirt on host '%s' does not call the virt-replica hook",
+                        app->config->name);
 }
 
 static void
@@ -162,12 +168,14 @@ check_state(const VrDomInfo *info, VrFindings *findings)
     if (info->managed_save)
         vr_findings_add(findings, VR_FINDING_WARNING, "managed-save",
                         "Start it, or remove the image: virsh managedsave-remove.",
-                        "domain '%s' has a managed save image; a replica boots its disks only", info->name);
+                        "domain '%s' has a managed save image; a replica boots its disks only",
+                        info->name);
     if (info->internal_snapshots > 0)
-        vr_findings_add(findings, VR_FINDING_WARNING, "internal-snapshots",
-                        "Do not revert to one while the domain is protected: unprotect it before.",
-                        "domain '%s' has %u snapshots; reverting a running domain with bitmaps stops it",
-                        info->name, info->internal_snapshots);
+        vr_findings_add(
+            findings, VR_FINDING_WARNING, "internal-snapshots",
+            "Do not revert to one while the domain is protected: unprotect it before.",
+            "domain '%s' has %u snapshots; reverting a running domain with bitmaps stops it",
+            info->name, info->internal_snapshots);
 }
 
 static JsonNode *
@@ -205,17 +213,19 @@ merge_answer(JsonNode *answer, VrFindings *findings)
         code = vr_json_text_in(entry, "code", "unknown");
         message = vr_json_text_in(entry, "message", "");
         action = vr_json_text_in(entry, "action", "");
-        vr_findings_add(findings, strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
+        vr_findings_add(findings,
+                        strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
                         code, action, "%s", message);
     }
 }
 
 static gboolean
-ask_peer(VrApp *app, const VrCheckWanted *wanted, VrPeerClient *peer, const char *xml, JsonArray *disks,
-         VrFindings *findings, GCancellable *cancel, GError **error)
+ask_peer(VrApp *app, const VrCheckWanted *wanted, VrPeerClient *peer, const char *xml,
+         JsonArray *disks, VrFindings *findings, GCancellable *cancel, GError **error)
 {
     g_autoptr(JsonNode) request = target_request(app, wanted, peer, xml, disks, error);
-    g_autoptr(JsonNode) answer = request ? vr_peer_client_check(peer, request, cancel, error) : NULL;
+    g_autoptr(JsonNode) answer =
+        request ? vr_peer_client_check(peer, request, cancel, error) : NULL;
 
     if (answer == NULL)
         return FALSE;
@@ -224,8 +234,8 @@ ask_peer(VrApp *app, const VrCheckWanted *wanted, VrPeerClient *peer, const char
 }
 
 gboolean
-vr_check_source(VrApp *app, const VrCheckWanted *wanted, VrFindings *findings, VrCheckFacts *ret_facts,
-                GCancellable *cancel, GError **error)
+vr_check_source(VrApp *app, const VrCheckWanted *wanted, VrFindings *findings,
+                VrCheckFacts *ret_facts, GCancellable *cancel, GError **error)
 {
     VrPeerClient *peer = vr_peer_pool_get(app->peers, wanted->peer, error);
     g_autoptr(VrDomInfo) info = peer ? vr_dom_info(app->conn, wanted->domain, error) : NULL;
@@ -267,12 +277,14 @@ check_store(VrApp *app, const char *name, VrFindings *findings)
         (fs.f_flag & ST_RDONLY) != 0)
         vr_findings_add(findings, VR_FINDING_ERROR, "store-not-writable",
                         "Create the directory or mount its file system.",
-                        "store '%s' of host '%s' (%s) is not writable", name, app->config->name, store->path);
+                        "store '%s' of host '%s' (%s) is not writable", name, app->config->name,
+                        store->path);
     else if ((guint64) fs.f_bavail * fs.f_frsize < STORE_MIN_FREE)
-        vr_findings_add(findings, VR_FINDING_ERROR, "store-full", "Make room there, or use another store.",
-                        "store '%s' of host '%s' has %" G_GUINT64_FORMAT " bytes free, at least %" G_GUINT64_FORMAT
-                        " are needed", name, app->config->name, (guint64) fs.f_bavail * fs.f_frsize,
-                        STORE_MIN_FREE);
+        vr_findings_add(
+            findings, VR_FINDING_ERROR, "store-full", "Make room there, or use another store.",
+            "store '%s' of host '%s' has %" G_GUINT64_FORMAT
+            " bytes free, at least %" G_GUINT64_FORMAT " are needed",
+            name, app->config->name, (guint64) fs.f_bavail * fs.f_frsize, STORE_MIN_FREE);
     vr_store_row_free(store);
 }
 
@@ -287,9 +299,10 @@ check_taken(VrApp *app, const char *peer, const VrDomainModel *model, VrFindings
     if (domains == NULL)
         return FALSE;
     if (row != NULL && strcmp(row->peer, peer) != 0)
-        vr_findings_add(findings, VR_FINDING_ERROR, "protected-elsewhere", "Unprotect it there first.",
-                        "host '%s' holds a protection of domain '%s' with another peer", app->config->name,
-                        row->name);
+        vr_findings_add(findings, VR_FINDING_ERROR, "protected-elsewhere",
+                        "Unprotect it there first.",
+                        "host '%s' holds a protection of domain '%s' with another peer",
+                        app->config->name, row->name);
     for (guint i = 0; i < domains->len; i++) {
         const VrDomInfo *info = g_ptr_array_index(domains, i);
 

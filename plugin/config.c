@@ -27,8 +27,8 @@ take(const char *value, gboolean fits, const char *wanted, gpointer field, GErro
 static gboolean
 parse_name(const char *value, gpointer field, GError **error)
 {
-    return take(value, vr_name_valid(value), "a name of letters, digits, dots and dashes, at most 63",
-                field, error);
+    return take(value, vr_name_valid(value),
+                "a name of letters, digits, dots and dashes, at most 63", field, error);
 }
 
 static gboolean
@@ -60,7 +60,8 @@ parse_directory(const char *value, gpointer field, GError **error)
 static gboolean
 parse_uri(const char *value, gpointer field, GError **error)
 {
-    return take(value, strchr(value, ':') != NULL, "a libvirt URI such as qemu:///system", field, error);
+    return take(value, strchr(value, ':') != NULL, "a libvirt URI such as qemu:///system", field,
+                error);
 }
 
 #define TEXT(name, member, function)                                                               \
@@ -75,7 +76,8 @@ static const VrKeySpec specs[] = {
     {TEXT("state-dir", state_dir, parse_directory)},
     {TEXT("runtime-dir", runtime_dir, parse_directory)},
     {"daemon", "workers", VR_KEY_UINT, offsetof(VrConfig, workers), .min = 1, .max = 4},
-    {"daemon", "max-transfers", VR_KEY_UINT, offsetof(VrConfig, max_transfers), .min = 1, .max = 64},
+    {"daemon", "max-transfers", VR_KEY_UINT, offsetof(VrConfig, max_transfers), .min = 1,
+     .max = 64},
     {"daemon", "log-level", VR_KEY_ENUM, offsetof(VrConfig, log_level), .names = log_levels},
 };
 

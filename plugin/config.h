@@ -7,13 +7,13 @@ G_BEGIN_DECLS
 
 /** SECTION: the daemon's settings: file, then command line. Immutable once threads run. */
 typedef struct {
-    char *config_dir;  /* of the file: holds policies/ and pki/ */
+    char *config_dir; /* of the file: holds policies/ and pki/ */
     char *state_dir;
     char *runtime_dir;
     char *libvirt_uri;
-    char *listen;      /* ADDR:PORT */
-    char *address;     /* HOST:PORT that peers are told; NULL: found out */
-    char *name;        /* of this host */
+    char *listen;        /* ADDR:PORT */
+    char *address;       /* HOST:PORT that peers are told; NULL: found out */
+    char *name;          /* of this host */
     guint workers;       /* copy workers a transfer, 1..4 */
     guint max_transfers; /* cycles at once, 1..64 */
     guint log_level;     /* index into error, warning, message, info, debug */

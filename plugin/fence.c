@@ -74,9 +74,9 @@ vr_fence_remove(VrFence *self, const char *uuid, GError **error)
 }
 
 /* Small enough that a hook that is not called costs next to nothing: it is destroyed at once. */
-static const char canary_xml[] =
-    "<domain type='%s'><name>" VR_HOOK_CANARY_NAME "</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
-    "<os><type>hvm</type></os></domain>";
+static const char canary_xml[] = "<domain type='%s'><name>" VR_HOOK_CANARY_NAME
+                                 "</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
+                                 "<os><type>hvm</type></os></domain>";
 
 static void
 start_canary(virConnectPtr vir)
@@ -85,7 +85,8 @@ start_canary(virConnectPtr vir)
 
     for (guint i = 0; i < G_N_ELEMENTS(types); i++) {
         g_autofree char *xml = g_strdup_printf(canary_xml, types[i]);
-        virDomainPtr dom = virDomainCreateXML(vir, xml, VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY);
+        virDomainPtr dom =
+            virDomainCreateXML(vir, xml, VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_AUTODESTROY);
 
         if (dom != NULL) {
             (void) virDomainDestroy(dom);

@@ -6,7 +6,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: the files that the libvirt hook reads (STATE/fence/<uuid>), and the proof that the hook is called. */
+/** SECTION: the files that the libvirt hook reads (STATE/fence/<uuid>), and the proof that the hook
+ * is called. */
 typedef struct _VrFence VrFence;
 
 VrFence *vr_fence_new(const char *state_dir);
@@ -18,8 +19,8 @@ gboolean vr_fence_put(VrFence *self, const char *uuid, VrFenceRecordState state,
 /** Durable; a missing file is fine. */
 gboolean vr_fence_remove(VrFence *self, const char *uuid, GError **error);
 
-/** Starts a domain that the hook must refuse, and reads what the hook answered. Blocks; worker thread. The result
- *  is kept for vr_fence_active(). Errors: those of the connection. */
+/** Starts a domain that the hook must refuse, and reads what the hook answered. Blocks; worker
+ * thread. The result is kept for vr_fence_active(). Errors: those of the connection. */
 gboolean vr_fence_prove(VrFence *self, VrConn *conn, GError **error);
 /** Result of the last proof; FALSE before the first. Any thread. */
 gboolean vr_fence_active(VrFence *self);

@@ -44,8 +44,8 @@ wait_until_free(VrGuards *self, const char *uuid, gint64 wait_ms, GCancellable *
         gint64 now = g_get_monotonic_time();
 
         if (g_cancellable_is_cancelled(cancel)) {
-            vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "cancelled while waiting for %s",
-                         holder);
+            vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
+                         "cancelled while waiting for %s", holder);
             return FALSE;
         }
         if (wait_ms >= 0 && now >= deadline) {

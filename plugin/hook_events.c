@@ -47,7 +47,8 @@ vr_hook_events_new(const char *runtime_dir, GError **error)
     if (g_strlcpy(address.sun_path, path, sizeof address.sun_path) < sizeof address.sun_path)
         fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     (void) unlink(path);
-    if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof address) < 0 || chmod(path, 0600) < 0) {
+    if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof address) < 0 ||
+        chmod(path, 0600) < 0) {
         vr_set_error_errno(error, fd < 0 ? ENAMETOOLONG : errno, "cannot make the socket %s", path);
         if (fd >= 0)
             (void) close(fd);

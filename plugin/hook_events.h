@@ -5,8 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: what the libvirt hook tells the daemon ("UUID OP NAME" datagrams): a domain is about to start, so
- *  whoever reads its images gives way at once. Main thread. */
+/** SECTION: what the libvirt hook tells the daemon ("UUID OP NAME" datagrams): a domain is about to
+ * start, so whoever reads its images gives way at once. Main thread. */
 typedef struct _VrHookEvents VrHookEvents;
 
 /** RUNTIME/hook.sock, 0600. Errors: INTERNAL. */

@@ -49,8 +49,11 @@ void
 vr_log_init(guint level)
 {
     static const GLogLevelFlags levels[] = {
-        G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL, G_LOG_LEVEL_WARNING, G_LOG_LEVEL_MESSAGE,
-        G_LOG_LEVEL_INFO, G_LOG_LEVEL_DEBUG,
+        G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL,
+        G_LOG_LEVEL_WARNING,
+        G_LOG_LEVEL_MESSAGE,
+        G_LOG_LEVEL_INFO,
+        G_LOG_LEVEL_DEBUG,
     };
 
     shown = 0;

@@ -5,8 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** Messages go to the journal under systemd, else to stderr with a time. @level: as VrConfig.log_level. Once, before
- *  threads start. */
+/** Messages go to the journal under systemd, else to stderr with a time. @level: as
+ * VrConfig.log_level. Once, before threads start. */
 void vr_log_init(guint level);
 
 G_END_DECLS

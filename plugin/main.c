@@ -55,16 +55,21 @@ parse_options(int *argc, char ***argv, Options *options, GError **error)
 {
     const GOptionEntry entries[] = {
         {"config", 0, 0, G_OPTION_ARG_FILENAME, &options->config, "Configuration file", "FILE"},
-        {"state-dir", 0, 0, G_OPTION_ARG_FILENAME, &options->state_dir, "Directory of the state", "DIR"},
-        {"runtime-dir", 0, 0, G_OPTION_ARG_FILENAME, &options->runtime_dir, "Directory of the socket", "DIR"},
+        {"state-dir", 0, 0, G_OPTION_ARG_FILENAME, &options->state_dir, "Directory of the state",
+         "DIR"},
+        {"runtime-dir", 0, 0, G_OPTION_ARG_FILENAME, &options->runtime_dir,
+         "Directory of the socket", "DIR"},
         {"libvirt-uri", 0, 0, G_OPTION_ARG_STRING, &options->libvirt_uri, "Hypervisor", "URI"},
         {"listen", 0, 0, G_OPTION_ARG_STRING, &options->listen, "Address for peers", "ADDR:PORT"},
-        {"check-config", 0, 0, G_OPTION_ARG_NONE, &options->check_config, "Check the configuration and exit", NULL},
-        {"list-faults", 0, 0, G_OPTION_ARG_NONE, &options->list_faults, "List the fault points (VR_FAULT)", NULL},
+        {"check-config", 0, 0, G_OPTION_ARG_NONE, &options->check_config,
+         "Check the configuration and exit", NULL},
+        {"list-faults", 0, 0, G_OPTION_ARG_NONE, &options->list_faults,
+         "List the fault points (VR_FAULT)", NULL},
         {"version", 0, 0, G_OPTION_ARG_NONE, &options->version, "Print the version", NULL},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("- replicates libvirt domains to other hosts");
+    g_autoptr(GOptionContext) context =
+        g_option_context_new("- replicates libvirt domains to other hosts");
     g_autoptr(GError) local = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
@@ -73,7 +78,8 @@ parse_options(int *argc, char ***argv, Options *options, GError **error)
         return FALSE;
     }
     if (*argc > 1) {
-        vr_set_error(error, VR_ERROR_INVALID, "usage", "See --help.", "unexpected argument '%s'", (*argv)[1]);
+        vr_set_error(error, VR_ERROR_INVALID, "usage", "See --help.", "unexpected argument '%s'",
+                     (*argv)[1]);
         return FALSE;
     }
     return TRUE;
@@ -100,7 +106,8 @@ override_dir(char **field, const char *value)
 static VrConfig *
 load_config(const Options *options, GError **error)
 {
-    VrConfig *config = vr_config_load(options->config ? options->config : VR_CONFIG_DEFAULT_FILE, error);
+    VrConfig *config =
+        vr_config_load(options->config ? options->config : VR_CONFIG_DEFAULT_FILE, error);
 
     if (config == NULL)
         return NULL;
@@ -121,7 +128,8 @@ ensure_default_store(VrApp *app, GError **error)
         vr_store_row_free(known);
         return TRUE;
     }
-    return vr_make_dir(DEFAULT_STORE_PATH, 0711, error) && vr_state_store_put(app->state, &row, error);
+    return vr_make_dir(DEFAULT_STORE_PATH, 0711, error) &&
+           vr_state_store_put(app->state, &row, error);
 }
 
 static void
@@ -184,14 +192,16 @@ start_servers(Daemon *self, GError **error)
         return FALSE;
     self->peer_server =
         vr_peer_server_new(app->state, app->identity, app->config->name, &vr_peer_ops, app);
-    if (!vr_peer_server_start(self->peer_server, app->config->listen, app->config->state_dir, error))
+    if (!vr_peer_server_start(self->peer_server, app->config->listen, app->config->state_dir,
+                              error))
         return FALSE;
     self->local = vr_http_server_new_unix(socket, SOCKET_GROUP, error);
     if (self->local == NULL)
         return FALSE;
     vr_http_server_add_routes(self->local, vr_api_host_routes, vr_n_api_host_routes, app);
     vr_http_server_add_routes(self->local, vr_api_settings_routes, vr_n_api_settings_routes, app);
-    vr_http_server_add_routes(self->local, vr_api_protection_routes, vr_n_api_protection_routes, app);
+    vr_http_server_add_routes(self->local, vr_api_protection_routes, vr_n_api_protection_routes,
+                              app);
     vr_http_server_add_routes(self->local, vr_api_job_routes, vr_n_api_job_routes, app);
     return vr_http_server_start(self->local, error);
 }
@@ -203,7 +213,8 @@ quit(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* Policies and maps are read when used, so a reload only says that causes of failure may be gone. */
+/* Policies and maps are read when used, so a reload only says that causes of failure may be gone.
+ */
 static gboolean
 reload(gpointer data)
 {

@@ -12,7 +12,8 @@
 #define PROVE_US G_TIME_SPAN_HOUR
 #define CONNECT_WAIT_MS 1000
 #define STARTERS 8
-#define GUARD_WAIT_MS 10000 /* a job that goes on may hold a domain for hours; its cycles recover by themselves */
+#define GUARD_WAIT_MS                                                                              \
+    10000 /* a job that goes on may hold a domain for hours; its cycles recover by themselves */
 
 struct _VrMaintain {
     VrApp *app;            /* borrowed */
@@ -55,7 +56,8 @@ recover_one(VrMaintain *self, const char *uuid, gboolean first)
     g_autoptr(GError) error = NULL;
     gboolean ok;
 
-    if (!vr_guard_take(app->guards, uuid, "recovery", first ? GUARD_WAIT_MS : 0, self->cancel, NULL))
+    if (!vr_guard_take(app->guards, uuid, "recovery", first ? GUARD_WAIT_MS : 0, self->cancel,
+                       NULL))
         return FALSE;
     row = vr_state_protection_get(app->state, uuid, &error);
     ok = row != NULL && recover_row(self, row, &error);
@@ -63,20 +65,22 @@ recover_one(VrMaintain *self, const char *uuid, gboolean first)
     if (ok || g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
         return TRUE;
     g_log(G_LOG_DOMAIN, first ? G_LOG_LEVEL_WARNING : G_LOG_LEVEL_DEBUG,
-          "domain '%s': what an interrupted run left is not cleaned up yet: %s", row ? row->name : uuid,
-          error->message);
+          "domain '%s': what an interrupted run left is not cleaned up yet: %s",
+          row ? row->name : uuid, error->message);
     return FALSE;
 }
 
-/* A RESYNC or INITIAL state with an RP means that the daemon died behind the commit; cycles set it right. */
+/* A RESYNC or INITIAL state with an RP means that the daemon died behind the commit; cycles set it
+ * right. */
 static gboolean
 is_scheduled(const VrProtection *row)
 {
-    return row->role == VR_ROLE_SOURCE && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
+    return row->role == VR_ROLE_SOURCE &&
+           vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
 }
 
-/* A job that goes on finds the domain scheduled, as it did when it was started; only the first replication is the
- * job's own. */
+/* A job that goes on finds the domain scheduled, as it did when it was started; only the first
+ * replication is the job's own. */
 static void
 schedule_one(VrApp *app, const VrProtection *row, gboolean initial)
 {
@@ -122,7 +126,8 @@ recover_again(VrMaintain *self)
 {
     g_autoptr(GPtrArray) rows = vr_state_protection_list(self->app->state, NULL);
 
-    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel); i++) {
+    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel);
+         i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
 
         if ((is_unclean(self, row) || must_start(self, row)) && recover_one(self, row->uuid, FALSE))
@@ -203,7 +208,8 @@ probe_causes(VrMaintain *self)
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
     g_autoptr(GHashTable) answers = g_hash_table_new(g_str_hash, g_str_equal); /* while rows live */
 
-    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel); i++) {
+    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel);
+         i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
         g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
 

@@ -6,8 +6,9 @@
 G_BEGIN_DECLS
 
 /**
- * SECTION: the daemon's own thread: what a crash left is undone when libvirt can be reached, then jobs and schedule begin;
- * later the fence is proven every hour and causes of failure are watched, so that a retry need not wait.
+ * SECTION: the daemon's own thread: what a crash left is undone when libvirt can be reached, then
+ * jobs and schedule begin; later the fence is proven every hour and causes of failure are watched,
+ * so that a retry need not wait.
  */
 typedef struct _VrMaintain VrMaintain;
 

@@ -90,7 +90,8 @@ vr_policy_files_list(VrPolicyFiles *self)
     while (dir != NULL && (file = g_dir_read_name(dir)) != NULL) {
         g_autofree char *name = g_strndup(file, strlen(file) - MIN(strlen(file), strlen(".conf")));
 
-        if (g_str_has_suffix(file, ".conf") && vr_name_valid(name) && strcmp(name, DEFAULT_NAME) != 0)
+        if (g_str_has_suffix(file, ".conf") && vr_name_valid(name) &&
+            strcmp(name, DEFAULT_NAME) != 0)
             g_ptr_array_add(names, g_steal_pointer(&name));
     }
     g_ptr_array_add(names, g_strdup(DEFAULT_NAME));

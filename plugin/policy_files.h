@@ -5,8 +5,9 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: policies as files: CONFIG/policies/<name>.conf, read when asked for, so that files edited by hand
- *  count as well. "default" is built in unless a file of that name is there. Blocks on files; any thread. */
+/** SECTION: policies as files: CONFIG/policies/<name>.conf, read when asked for, so that files
+ * edited by hand count as well. "default" is built in unless a file of that name is there. Blocks
+ * on files; any thread. */
 typedef struct _VrPolicyFiles VrPolicyFiles;
 
 VrPolicyFiles *vr_policy_files_new(const char *config_dir);
@@ -21,7 +22,8 @@ gboolean vr_policy_files_is_builtin(const char *name);
 /** TRUE if a file stands behind the name. */
 gboolean vr_policy_files_has_file(VrPolicyFiles *self, const char *name);
 /** Checked, then written durably. @file: for messages. */
-gboolean vr_policy_files_put(VrPolicyFiles *self, const char *name, const char *file, const char *text, GError **error);
+gboolean vr_policy_files_put(VrPolicyFiles *self, const char *name, const char *file,
+                             const char *text, GError **error);
 /** NOT_FOUND; REFUSED for the built-in one. */
 gboolean vr_policy_files_delete(VrPolicyFiles *self, const char *name, GError **error);
 

@@ -44,7 +44,8 @@ newest_of(VrApp *app, const VrProtection *row, Newest *newest)
 static gint
 store_percent(VrApp *app, const VrProtection *row)
 {
-    VrStoreRow *store = row->role == VR_ROLE_TARGET ? vr_state_store_get(app->state, row->store, NULL) : NULL;
+    VrStoreRow *store =
+        row->role == VR_ROLE_TARGET ? vr_state_store_get(app->state, row->store, NULL) : NULL;
     struct statvfs fs;
     gint percent = VR_HEALTH_UNKNOWN;
 
@@ -57,19 +58,20 @@ store_percent(VrApp *app, const VrProtection *row)
 static VrPolicy *
 policy_of(VrApp *app, const VrProtection *row)
 {
-    VrPolicy *policy =
-        row->role == VR_ROLE_SOURCE
-            ? vr_policy_files_get(app->policies, row->policy, NULL)
-            : vr_policy_parse(row->policy, "policy of the source", row->policy_text, strlen(row->policy_text), NULL);
+    VrPolicy *policy = row->role == VR_ROLE_SOURCE
+                           ? vr_policy_files_get(app->policies, row->policy, NULL)
+                           : vr_policy_parse(row->policy, "policy of the source", row->policy_text,
+                                             strlen(row->policy_text), NULL);
 
     return policy ? policy : vr_policy_default();
 }
 
 static GPtrArray *
-reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const char *peer, const Newest *newest,
-           const VrScheduleInfo *schedule, VrHealth *ret_health)
+reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const char *peer,
+           const Newest *newest, const VrScheduleInfo *schedule, VrHealth *ret_health)
 {
-    g_autoptr(GError) last_error = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
+    g_autoptr(GError) last_error =
+        row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
     gint64 now = g_get_real_time();
     VrHealthInput input = {
         .domain = row->name,
@@ -161,7 +163,8 @@ reasons_json(const VrProtection *row, const Newest *newest, gint64 target_us, GP
     for (guint i = 0; i < reasons->len; i++) {
         const VrHealthReason *reason = g_ptr_array_index(reasons, i);
         gint64 known = known_since(row, newest, target_us, reason->code);
-        g_autofree char *when = vr_time_format(known ? known : holds_since(row->uuid, reason->code));
+        g_autofree char *when =
+            vr_time_format(known ? known : holds_since(row->uuid, reason->code));
         JsonObject *object = json_object_new();
 
         json_object_set_string_member(object, "code", reason->code);
@@ -186,7 +189,8 @@ set_newest(JsonObject *object, const Newest *newest)
         return;
     }
     json_object_set_double_member(object, "rpo_seconds",
-                                  (double) MAX(g_get_real_time() - newest->time_us, 0) / G_USEC_PER_SEC);
+                                  (double) MAX(g_get_real_time() - newest->time_us, 0) /
+                                      G_USEC_PER_SEC);
     rp = json_object_new();
     json_object_set_int_member(rp, "number", (gint64) newest->number);
     json_object_set_string_member(rp, "time", when);
@@ -196,7 +200,8 @@ set_newest(JsonObject *object, const Newest *newest)
 }
 
 static void
-set_schedule(VrApp *app, JsonObject *object, const VrProtection *row, const VrScheduleInfo *schedule)
+set_schedule(VrApp *app, JsonObject *object, const VrProtection *row,
+             const VrScheduleInfo *schedule)
 {
     gint64 job = vr_jobs_running(app->jobs, row->uuid);
 
@@ -226,7 +231,8 @@ set_identity(VrApp *app, JsonObject *object, const VrProtection *row, const char
     json_object_set_string_member(object, "peer", peer);
     json_object_set_string_member(object, "store", row->store);
     json_object_set_string_member(object, "policy", row->policy);
-    json_object_set_string_member(object, "generation", generation ? vr_generation_id(generation) : "");
+    json_object_set_string_member(object, "generation",
+                                  generation ? vr_generation_id(generation) : "");
     json_object_set_boolean_member(object, "owner",
                                    generation && strcmp(vr_generation_owner(generation), own) == 0);
 }

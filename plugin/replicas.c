@@ -15,9 +15,9 @@ typedef struct {
 struct _VrReplicas {
     VrState *state; /* borrowed */
     char *manifests;
-    GThread *thread;       /* owned */
-    GAsyncQueue *due;      /* owned: uuid (owned); "" ends the thread */
-    GCancellable *cancel;  /* owned */
+    GThread *thread;      /* owned */
+    GAsyncQueue *due;     /* owned: uuid (owned); "" ends the thread */
+    GCancellable *cancel; /* owned */
 
     GMutex lock; /* guards what follows */
     GCond idle;
@@ -206,7 +206,8 @@ retain_thread(gpointer data)
         if (uuid[0] == '\0')
             return NULL;
         if (!retain(self, uuid, &error) && !g_cancellable_is_cancelled(self->cancel))
-            g_warning("retention of %s: %s, ignoring until its next recovery point", uuid, error->message);
+            g_warning("retention of %s: %s, ignoring until its next recovery point", uuid,
+                      error->message);
     }
 }
 

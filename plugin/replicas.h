@@ -6,14 +6,16 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: the open replicas of this host (role target), and the thread that applies retention to them. */
+/** SECTION: the open replicas of this host (role target), and the thread that applies retention to
+ * them. */
 typedef struct _VrReplicas VrReplicas;
 
 /** @manifests: directory that holds one directory a protection; copied. */
 VrReplicas *vr_replicas_new(VrState *state, const char *manifests);
 void vr_replicas_free(VrReplicas *self);
 
-/** Opened (and recovered) when first asked for; valid until put. NOT_FOUND, or the errors of vr_replica_open(). */
+/** Opened (and recovered) when first asked for; valid until put. NOT_FOUND, or the errors of
+ * vr_replica_open(). */
 VrReplica *vr_replicas_get(VrReplicas *self, const char *uuid, GError **error);
 void vr_replicas_put(VrReplicas *self, VrReplica *replica);
 

@@ -34,7 +34,8 @@ vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error
     return map;
 }
 
-/* Capabilities as they apply to @model; without the domain part where libvirt does not know the machine type. */
+/* Capabilities as they apply to @model; without the domain part where libvirt does not know the
+ * machine type. */
 static VrHostCaps *
 host_caps(VrApp *app, const VrDomainModel *model, GError **error)
 {
@@ -58,12 +59,12 @@ check_network(VrApp *app, const char *source, GHashTable *networks, VrFindings *
     gboolean exists, active;
 
     if (target == NULL) {
-        g_autofree char *action =
-            g_strdup_printf("On the source: virt-replica netmap-set %s '%s' NETWORK", app->config->name, source);
+        g_autofree char *action = g_strdup_printf(
+            "On the source: virt-replica netmap-set %s '%s' NETWORK", app->config->name, source);
 
         vr_findings_add(findings, VR_FINDING_ERROR, "network-not-mapped", action,
-                        "network '%s' of the domain is not mapped to a network of host '%s'", source,
-                        app->config->name);
+                        "network '%s' of the domain is not mapped to a network of host '%s'",
+                        source, app->config->name);
         return TRUE;
     }
     if (!vr_dom_network_exists(app->conn, target, &exists, &active, error))
@@ -71,10 +72,11 @@ check_network(VrApp *app, const char *source, GHashTable *networks, VrFindings *
     if (!exists)
         vr_findings_add(findings, VR_FINDING_ERROR, "network-missing",
                         "Define it there, or map to another network with netmap-set.",
-                        "network '%s' is mapped to '%s', which host '%s' does not have", source, target,
-                        app->config->name);
+                        "network '%s' is mapped to '%s', which host '%s' does not have", source,
+                        target, app->config->name);
     else if (!active)
-        vr_findings_add(findings, VR_FINDING_ERROR, "network-inactive", "Start it there: virsh net-start.",
+        vr_findings_add(findings, VR_FINDING_ERROR, "network-inactive",
+                        "Start it there: virsh net-start.",
                         "network '%s' of host '%s' is not active", target, app->config->name);
     return TRUE;
 }

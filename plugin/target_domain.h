@@ -6,7 +6,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: a peer's domain on this host: its capabilities asked, its networks mapped, its XML written anew. */
+/** SECTION: a peer's domain on this host: its capabilities asked, its networks mapped, its XML
+ * written anew. */
 
 typedef struct {
     GHashTable *disk_paths;  /* target -> path of our qcow2 image */
@@ -14,11 +15,12 @@ typedef struct {
     const char *generation;  /* id */
 } VrTargetFiles;
 
-/** Source network -> network here: this host's own map for @peer before what the source sent (@sent, nullable).
- *  (transfer full) */
+/** Source network -> network here: this host's own map for @peer before what the source sent
+ * (@sent, nullable). (transfer full) */
 GHashTable *vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error);
 
-/** Everything that would keep the domain from running here, as findings. FALSE only if the host cannot be asked. */
+/** Everything that would keep the domain from running here, as findings. FALSE only if the host
+ * cannot be asked. */
 gboolean vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *networks,
                                 VrFindings *findings, GError **error);
 

@@ -15,13 +15,13 @@ G_BEGIN_DECLS
 #define VR_ERROR (vr_error_quark())
 
 typedef enum {
-    VR_ERROR_INVALID,       /* bad input: argument, file, message. Exit 2 */
-    VR_ERROR_NOT_FOUND,     /* no such domain, RP, peer, policy, job. Exit 4 */
-    VR_ERROR_REFUSED,       /* state or safety rule says no; nothing changed. Exit 5 */
-    VR_ERROR_CONFLICT,      /* somebody else holds it now: job, lock, foreign backup. Exit 5, retry */
-    VR_ERROR_TRANSIENT,     /* network, timeout, busy: retry. Exit 1 */
-    VR_ERROR_AUTH,          /* peer unknown, certificate or token wrong. Exit 7 */
-    VR_ERROR_NO_SPACE,      /* store, scratch or state directory full. Exit 1 */
+    VR_ERROR_INVALID,   /* bad input: argument, file, message. Exit 2 */
+    VR_ERROR_NOT_FOUND, /* no such domain, RP, peer, policy, job. Exit 4 */
+    VR_ERROR_REFUSED,   /* state or safety rule says no; nothing changed. Exit 5 */
+    VR_ERROR_CONFLICT,  /* somebody else holds it now: job, lock, foreign backup. Exit 5, retry */
+    VR_ERROR_TRANSIENT, /* network, timeout, busy: retry. Exit 1 */
+    VR_ERROR_AUTH,      /* peer unknown, certificate or token wrong. Exit 7 */
+    VR_ERROR_NO_SPACE,  /* store, scratch or state directory full. Exit 1 */
     VR_ERROR_RESYNC_NEEDED, /* tracking lost: compare everything. Exit 1, handled by the engine */
     VR_ERROR_CORRUPT,       /* stored data is not what was written. Exit 1, never retried */
     VR_ERROR_TIMEOUT,       /* waited long enough; the job goes on. Exit 3 */
@@ -61,7 +61,8 @@ VrError vr_error_code_from_name(const char *name);
 int vr_error_exit_status(const GError *error);
 int vr_error_http_status(const GError *error);
 
-/** TRUE if the peer could not be reached or was restarted meanwhile: when it answers, try again at once. */
+/** TRUE if the peer could not be reached or was restarted meanwhile: when it answers, try again at
+ * once. */
 gboolean vr_error_is_peer_away(const GError *error);
 
 /** TRUE if trying again later, unchanged, can succeed (design.md section 6). */

@@ -5,7 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: sorted, disjoint byte ranges of one disk. Adjacent ranges with equal flags are merged. */
+/** SECTION: sorted, disjoint byte ranges of one disk. Adjacent ranges with equal flags are merged.
+ */
 
 typedef enum {
     VR_EXTENT_DATA = 0,
@@ -24,7 +25,8 @@ VrExtents *vr_extents_new(void);
 void vr_extents_free(VrExtents *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrExtents, vr_extents_free)
 
-/** Appends; @offset must not lie before the end of the last one (else FALSE: caller's input is bad).
+/** Appends; @offset must not lie before the end of the last one (else FALSE: caller's input is
+ * bad).
  *  @length 0 is ignored. */
 gboolean vr_extents_append(VrExtents *self, guint64 offset, guint64 length, guint32 flags);
 

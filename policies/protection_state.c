@@ -4,8 +4,7 @@
 #include "policies/error.h"
 
 #define OP(name) (1u << VR_OPERATION_##name)
-#define OPS_REPLICATING                                                                            \
-    (OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(PLANNED_FAILOVER) | OP(UNPROTECT))
+#define OPS_REPLICATING (OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(PLANNED_FAILOVER) | OP(UNPROTECT))
 
 static const struct {
     const char *name;

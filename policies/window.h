@@ -25,5 +25,4 @@ char *vr_window_format(const VrWindow *self);
 /** @local: the moment in the zone the window is meant in. */
 gboolean vr_window_contains(const VrWindow *self, GDateTime *local);
 
-
 G_END_DECLS

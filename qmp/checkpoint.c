@@ -186,7 +186,8 @@ is_in_images(VrConn *conn, const char *uuid, const char *name, gboolean *ret_fou
     return disks != NULL;
 }
 
-/* @checkpoint: (nullable): without one there may be bitmaps that were added while it was shut off. */
+/* @checkpoint: (nullable): without one there may be bitmaps that were added while it was shut off.
+ */
 static gboolean
 delete_running(VrDom *dom, const char *uuid, virDomainCheckpointPtr checkpoint, const char *name,
                GError **error)

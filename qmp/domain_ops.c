@@ -390,7 +390,8 @@ vr_dom_shutdown(VrConn *conn, const char *domain, guint timeout_ms, gboolean for
 
         vr_set_error(error, VR_ERROR_TRANSIENT, "shutdown-timeout",
                      "Shut the guest down yourself, or use --force to power it off.",
-                     "domain '%s' has not shut down within %u s", dom ? dom->name : domain, timeout_ms / 1000);
+                     "domain '%s' has not shut down within %u s", dom ? dom->name : domain,
+                     timeout_ms / 1000);
     }
     return off;
 }

@@ -96,8 +96,8 @@ check(const char *image, const char *name, gboolean shared, GError **error)
     return FALSE;
 }
 
-/* While qemu-img holds the image's lock a domain cannot start, so it does only to find out whether a
- * bitmap that looks bad is in use right now. */
+/* While qemu-img holds the image's lock a domain cannot start, so it does only to find out whether
+ * a bitmap that looks bad is in use right now. */
 gboolean
 vr_image_bitmap_check(const char *image, const char *name, GError **error)
 {

@@ -5,8 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: persistent bitmaps in a qcow2 file through qemu-img. To change them nobody else may have
- * the file open: CONFLICT "image-in-use". */
+/** SECTION: persistent bitmaps in a qcow2 file through qemu-img. To change them nobody else may
+ * have the file open: CONFLICT "image-in-use". */
 
 /** Names, NULL-terminated. Takes no lock, so a domain can start meanwhile; what a QEMU that has the
  *  file open has added since then may be missing. (transfer full) */

@@ -239,7 +239,8 @@ vr_point_journal(const VrPoint *self)
     return self->journal;
 }
 
-/* What libvirt refuses because the domain has stopped meanwhile is no refusal for good. Always FALSE.
+/* What libvirt refuses because the domain has stopped meanwhile is no refusal for good. Always
+ * FALSE.
  */
 static gboolean
 fail(VrPoint *self, GError *failure, GError **error)

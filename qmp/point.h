@@ -59,8 +59,9 @@ typedef struct {
  * @cycle: (nullable): cancelled by us when the point cannot go on (scratch limit, guest paused by
  * an I/O error, domain starting); vr_point_failure() then says why
  *
- * Errors: NOT_FOUND (domain, disk), TRANSIENT "domain-not-running", "domain-running" (it has changed
- * its state since @wanted was made), REFUSED "disk-raw", "disk-iothread", "disk-not-supported".
+ * Errors: NOT_FOUND (domain, disk), TRANSIENT "domain-not-running", "domain-running" (it has
+ * changed its state since @wanted was made), REFUSED "disk-raw", "disk-iothread",
+ * "disk-not-supported".
  */
 VrPoint *vr_point_new(VrConn *conn, const VrPointWanted *wanted, GCancellable *cycle,
                       GError **error);
@@ -73,16 +74,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrPoint, vr_point_free)
 const char *vr_point_journal(const VrPoint *self);
 
 /** Errors: CONFLICT "backup-job-running" naming the job, "domain-busy", TRANSIENT "domain-changing"
- * (the domain has stopped), NO_SPACE "scratch-no-space", RESYNC_NEEDED "tracking-lost" (a base cannot
- * be used: ask again with base NULL for every disk). */
+ * (the domain has stopped), NO_SPACE "scratch-no-space", RESYNC_NEEDED "tracking-lost" (a base
+ * cannot be used: ask again with base NULL for every disk). */
 gboolean vr_point_prepare(VrPoint *self, GError **error);
 
 /** On failure the guest is not frozen, and the caller may go on to a crash-consistent point.
  * Offline: nothing to do. */
 gboolean vr_point_freeze(VrPoint *self, guint deadline_ms, GError **error);
 
-/** Errors: RESYNC_NEEDED and TRANSIENT as for prepare, CONFLICT. On failure the guest is thawed, and
- * job, readers, new checkpoint and files are gone as by vr_point_abort() (call that to be sure). */
+/** Errors: RESYNC_NEEDED and TRANSIENT as for prepare, CONFLICT. On failure the guest is thawed,
+ * and job, readers, new checkpoint and files are gone as by vr_point_abort() (call that to be
+ * sure). */
 gboolean vr_point_begin(VrPoint *self, GError **error);
 
 /** Thaws, waits. Never fails: what went wrong shows in vr_point_consistency(). */

@@ -19,8 +19,9 @@ gboolean vr_point_backup_socket_is_ours(const char *socket);
 gboolean vr_point_backup_job_socket(VrConn *conn, const char *uuid, char **ret_socket,
                                     GError **error);
 
-/** TRUE if the running domain has no job at all. Errors: CONFLICT "backup-job-running", "domain-busy", and
- *  "backup-job-lost" after 5 s in which libvirt says that a backup job runs and has no data of it. */
+/** TRUE if the running domain has no job at all. Errors: CONFLICT "backup-job-running",
+ * "domain-busy", and "backup-job-lost" after 5 s in which libvirt says that a backup job runs and
+ * has no data of it. */
 gboolean vr_point_backup_check_idle(VrConn *conn, const char *uuid, GError **error);
 
 /** Ends the backup job whose socket is @socket and waits until it is gone. Another job or none:

@@ -126,8 +126,8 @@ end_orphan(VrConn *conn, const char *uuid, const char *socket, GError **error)
     return !ended || vr_dom_resume_io_error(conn, uuid, NULL, error);
 }
 
-/* Scratch is there from before the freeze until after the end: without it guest and job were seen to,
- * and what happens to the guest since then is not ours. */
+/* Scratch is there from before the freeze until after the end: without it guest and job were seen
+ * to, and what happens to the guest since then is not ours. */
 static gboolean
 may_be_open(JsonObject *journal)
 {

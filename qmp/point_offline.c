@@ -102,8 +102,8 @@ check_off(VrPoint *self, GError **error)
     if (!dom)
         return FALSE;
     if (virDomainGetState(dom->dom, &state, &reason, 0) < 0 || state != VIR_DOMAIN_SHUTOFF) {
-        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-running", NULL, "domain '%s' is not shut off",
-                     dom->name);
+        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-running", NULL,
+                     "domain '%s' is not shut off", dom->name);
         return FALSE;
     }
     if (reason == VIR_DOMAIN_SHUTOFF_SHUTDOWN)

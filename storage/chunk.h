@@ -15,7 +15,8 @@ typedef struct {
     guint8 b[VR_DIGEST_LEN];
 } VrDigest;
 
-/** Chunks of a disk of @size_bytes; the last one may be partial and is digested padded with zeros. */
+/** Chunks of a disk of @size_bytes; the last one may be partial and is digested padded with zeros.
+ */
 guint64 vr_chunk_count(guint64 size_bytes);
 
 /** @data: 64 KiB. Zeros give the zero digest without hashing. Any thread. */

@@ -8,8 +8,8 @@
 G_BEGIN_DECLS
 
 /**
- * SECTION: the copy pipeline of a cycle: candidates -> read -> digest -> skip if the manifest says the
- * replica holds it -> frame -> send -> manifest overlay. N workers, each with its own reader.
+ * SECTION: the copy pipeline of a cycle: candidates -> read -> digest -> skip if the manifest says
+ * the replica holds it -> frame -> send -> manifest overlay. N workers, each with its own reader.
  */
 
 /** Where bodies go; implemented by the peer client and by test fakes. */
@@ -17,8 +17,8 @@ typedef struct _VrSink VrSink;
 struct _VrSink {
     /** Sends one body of frames and waits for the acknowledgement. Called by worker @worker only
      *  with that number. Blocks; watches @cancel. */
-    gboolean (*send)(VrSink *self, guint worker, const guint8 *body, gsize len, GCancellable *cancel,
-                     GError **error);
+    gboolean (*send)(VrSink *self, guint worker, const guint8 *body, gsize len,
+                     GCancellable *cancel, GError **error);
 };
 
 typedef struct {
@@ -37,23 +37,24 @@ typedef struct {
 
 /** Written with atomics by the workers, read by anybody. All bytes. */
 typedef struct {
-    guint64 total;     /* DATA candidates, set at the start */
-    guint64 done;      /* of these, dealt with */
+    guint64 total; /* DATA candidates, set at the start */
+    guint64 done;  /* of these, dealt with */
     guint64 read;
-    guint64 changed;   /* chunks that differed, uncompressed */
-    guint64 sent;      /* bodies acknowledged */
+    guint64 changed; /* chunks that differed, uncompressed */
+    guint64 sent;    /* bodies acknowledged */
 } VrCopyProgress;
 
 /**
  * vr_copy_run:
  * @disks: (array length=n_disks)
  *
- * Blocks until everything is acknowledged or the first error; in both cases every reader is closed and
- * every worker joined on return. Memory: about 13 MiB a worker. A chunk is in the manifest's overlay
- * if and only if it was acknowledged. A short last chunk is padded with zeros.
- * Errors: those of the source and of the sink; CANCELLED.
+ * Blocks until everything is acknowledged or the first error; in both cases every reader is closed
+ * and every worker joined on return. Memory: about 13 MiB a worker. A chunk is in the manifest's
+ * overlay if and only if it was acknowledged. A short last chunk is padded with zeros. Errors:
+ * those of the source and of the sink; CANCELLED.
  */
-gboolean vr_copy_run(const VrCopyDisk *disks, guint n_disks, VrSink *sink, const VrCopyOptions *options,
-                     VrCopyProgress *progress, GCancellable *cancel, GError **error);
+gboolean vr_copy_run(const VrCopyDisk *disks, guint n_disks, VrSink *sink,
+                     const VrCopyOptions *options, VrCopyProgress *progress, GCancellable *cancel,
+                     GError **error);
 
 G_END_DECLS

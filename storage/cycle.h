@@ -29,9 +29,9 @@ void vr_cycle_disks_add(GPtrArray *disks, const char *name, guint64 size_bytes);
 
 /** BEGIN: asks to make RP @number on top of RP @base_number. */
 typedef struct {
-    char *cycle;      /* owned; 32 hex digits, used once */
+    char *cycle; /* owned; 32 hex digits, used once */
     VrCycleKind kind;
-    char *generation; /* owned; current id of the sender, 32 hex digits */
+    char *generation;    /* owned; current id of the sender, 32 hex digits */
     guint64 base_number; /* 0: none */
     char *base_cycle;    /* owned, nullable when base_number is 0 */
     GPtrArray *disks;    /* owned; VrCycleDisk, order gives the frame's disk index */
@@ -44,7 +44,7 @@ JsonNode *vr_cycle_begin_to_json(const VrCycleBegin *self);
 VrCycleBegin *vr_cycle_begin_from_json(JsonNode *node, GError **error);
 
 typedef struct {
-    char *name;   /* owned; "nvram", "kernel", "initrd", "dtb" */
+    char *name; /* owned; "nvram", "kernel", "initrd", "dtb" */
     guint64 size_bytes;
     char *sha256; /* owned; 64 hex */
 } VrAttachment;
@@ -56,12 +56,13 @@ void vr_attachments_add(GPtrArray *attachments, const char *name, guint64 size_b
 
 /** COMMIT: everything was sent. */
 typedef struct {
-    char *cycle;          /* owned */
-    gint64 time_us;       /* wall time of the point's instant on the source, UTC */
+    char *cycle;    /* owned */
+    gint64 time_us; /* wall time of the point's instant on the source, UTC */
     VrConsistency consistency;
-    char *root;           /* owned; 64 hex */
-    char *domain_xml;     /* owned; at most 256 KiB; data only, parsed by the target's own model */
-    GPtrArray *attachments; /* owned; VrAttachment: all that belong to the RP, new or stored before */
+    char *root;       /* owned; 64 hex */
+    char *domain_xml; /* owned; at most 256 KiB; data only, parsed by the target's own model */
+    GPtrArray
+        *attachments; /* owned; VrAttachment: all that belong to the RP, new or stored before */
 } VrCycleCommit;
 
 void vr_cycle_commit_free(VrCycleCommit *self);
@@ -76,8 +77,8 @@ typedef struct {
     gint64 time_us;   /* instant on the source */
     gint64 stored_us; /* commit on the target's clock */
     VrConsistency consistency;
-    char *root;       /* owned */
-    guint64 bytes;    /* data clusters of its layers */
+    char *root;    /* owned */
+    guint64 bytes; /* data clusters of its layers */
     gboolean pinned;
 } VrRecoveryPoint;
 

@@ -28,7 +28,8 @@ member_text(JsonObject *object, const char *name)
 {
     JsonNode *node = json_object_get_member(object, name);
 
-    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_STRING)
+    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
+        json_node_get_value_type(node) != G_TYPE_STRING)
         return NULL;
     return g_utf8_substring(json_node_get_string(node), 0,
                             MIN(g_utf8_strlen(json_node_get_string(node), -1), TEXT_MAX));

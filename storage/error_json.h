@@ -7,8 +7,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: errors as they stand in answers, job rows and `--json` output: {"code" (the slug), "kind" (the
- *  code's name), "message", "action" (nullable)}. */
+/** SECTION: errors as they stand in answers, job rows and `--json` output: {"code" (the slug),
+ * "kind" (the code's name), "message", "action" (nullable)}. */
 
 /** (transfer full) */
 JsonObject *vr_error_to_json_object(const GError *error);

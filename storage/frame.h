@@ -19,7 +19,7 @@ G_BEGIN_DECLS
 typedef enum { VR_FRAME_RAW = 0, VR_FRAME_ZSTD = 1, VR_FRAME_ZERO = 2 } VrFrameKind;
 
 typedef struct {
-    guint16 disk;   /* index in BEGIN's list */
+    guint16 disk; /* index in BEGIN's list */
     VrFrameKind kind;
     guint64 chunk;
     guint32 count;
@@ -27,7 +27,8 @@ typedef struct {
     VrDigest digest;
 } VrFrameHeader;
 
-/** Appends one frame. @data 64 KiB. With @compress, ZSTD if that is smaller. Not thread-safe on one @body. */
+/** Appends one frame. @data 64 KiB. With @compress, ZSTD if that is smaller. Not thread-safe on one
+ * @body. */
 void vr_frame_append_chunk(GByteArray *body, guint16 disk, guint64 chunk, const guint8 *data,
                            const VrDigest *digest, gboolean compress);
 void vr_frame_append_zero(GByteArray *body, guint16 disk, guint64 chunk, guint32 count);
@@ -42,8 +43,8 @@ void vr_frame_append_zero(GByteArray *body, guint16 disk, guint64 chunk, guint32
 gboolean vr_frame_next(const guint8 **p, gsize *len, VrFrameHeader *ret_header,
                        const guint8 **ret_payload, GError **error);
 
-/** Payload of a RAW or ZSTD frame into exactly 64 KiB and its digest checked. Decompression is bounded
- *  by the output. Errors: INVALID (not a frame of a chunk), CORRUPT (digest differs). */
+/** Payload of a RAW or ZSTD frame into exactly 64 KiB and its digest checked. Decompression is
+ * bounded by the output. Errors: INVALID (not a frame of a chunk), CORRUPT (digest differs). */
 gboolean vr_frame_decode(const VrFrameHeader *header, const guint8 *payload, guint8 *ret_data,
                          GError **error);
 

@@ -326,14 +326,15 @@ vr_json_array_in(JsonObject *object, const char *key)
 JsonObject *
 vr_json_object_at(JsonArray *array, guint i)
 {
-    return vr_json_as_object(array && i < json_array_get_length(array) ? json_array_get_element(array, i)
-                                                                       : NULL);
+    return vr_json_as_object(
+        array && i < json_array_get_length(array) ? json_array_get_element(array, i) : NULL);
 }
 
 const char *
 vr_json_text_in(JsonObject *object, const char *key, const char *other)
 {
-    const char *text = object ? json_object_get_string_member_with_default(object, key, other) : other;
+    const char *text =
+        object ? json_object_get_string_member_with_default(object, key, other) : other;
 
     return text ? text : other;
 }

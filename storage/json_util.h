@@ -13,8 +13,9 @@ G_BEGIN_DECLS
 /**
  * vr_json_parse:
  *
- * At most @max_bytes of valid UTF-8, RFC 8259 only (no comments), nested at most VR_JSON_MAX_DEPTH, integers within
- * int64, no key twice in one object, no NUL in strings. Errors: INVALID "bad-json". (transfer full)
+ * At most @max_bytes of valid UTF-8, RFC 8259 only (no comments), nested at most VR_JSON_MAX_DEPTH,
+ * integers within int64, no key twice in one object, no NUL in strings. Errors: INVALID "bad-json".
+ * (transfer full)
  */
 JsonNode *vr_json_parse(const char *data, gsize len, gsize max_bytes, GError **error);
 /** Without white space. (transfer full) */
@@ -30,13 +31,17 @@ JsonObject *vr_json_object_at(JsonArray *array, guint i);
 /* @other where it is no string. */
 const char *vr_json_text_in(JsonObject *object, const char *key, const char *other);
 
-/** The object in @node, borrowed; @what names the message in the error. Errors: INVALID "bad-message". */
+/** The object in @node, borrowed; @what names the message in the error. Errors: INVALID
+ * "bad-message". */
 JsonObject *vr_json_object(JsonNode *node, const char *what, GError **error);
-/** Borrowed from @object. Errors: INVALID "bad-message" if missing, not a string or longer than @max bytes. */
+/** Borrowed from @object. Errors: INVALID "bad-message" if missing, not a string or longer than
+ * @max bytes. */
 const char *vr_json_string(JsonObject *object, const char *key, gsize max, GError **error);
 /** NULL without error if missing or null. */
-gboolean vr_json_string_opt(JsonObject *object, const char *key, gsize max, const char **ret, GError **error);
+gboolean vr_json_string_opt(JsonObject *object, const char *key, gsize max, const char **ret,
+                            GError **error);
 /** 0 .. @max. Errors: INVALID "bad-message". */
-gboolean vr_json_uint(JsonObject *object, const char *key, guint64 max, guint64 *ret, GError **error);
+gboolean vr_json_uint(JsonObject *object, const char *key, guint64 max, guint64 *ret,
+                      GError **error);
 
 G_END_DECLS

@@ -18,8 +18,8 @@ G_BEGIN_DECLS
  *
  * A commit is: vr_manifest_flush(), record the commit durably elsewhere, vr_manifest_apply(). After
  * a crash between the two, apply again; after a crash before, go on with the overlay or discard it.
- * A host that lost power may have an overlay that was never flushed and is not what was set: discard
- * it or prove each chunk.
+ * A host that lost power may have an overlay that was never flushed and is not what was set:
+ * discard it or prove each chunk.
  *
  * flush, apply, discard, reset and close: while no other thread uses the manifest.
  */
@@ -53,7 +53,8 @@ void vr_manifest_get(const VrManifest *self, guint64 chunk, VrDigest *ret_digest
 gboolean vr_manifest_in_overlay(const VrManifest *self, guint64 chunk);
 
 /** Into the overlay. Threads may set different chunks at once; the same chunk by one thread only.
- *  Errors: NO_SPACE (room is allocated before the mapping is written; the chunk is left as it was). */
+ *  Errors: NO_SPACE (room is allocated before the mapping is written; the chunk is left as it was).
+ */
 gboolean vr_manifest_set(VrManifest *self, guint64 chunk, const VrDigest *digest,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
@@ -65,7 +66,8 @@ gboolean vr_manifest_set_zero(VrManifest *self, guint64 first, guint64 count,
  *  of zeros. Any thread. */
 guint64 vr_manifest_next_nonzero(const VrManifest *self, guint64 from, guint64 end);
 
-/** Chunk-aligned ranges that are non-zero in the effective view (clipped to the disk). (transfer full) */
+/** Chunk-aligned ranges that are non-zero in the effective view (clipped to the disk). (transfer
+ * full) */
 VrExtents *vr_manifest_nonzero(const VrManifest *self);
 
 /** Chunk-aligned ranges that the overlay holds. (transfer full) */

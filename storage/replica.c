@@ -41,8 +41,7 @@ finish_head(VrReplica *self, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
-    if (vr_replica_finish_head(self, &local) ||
-        g_error_matches(local, VR_ERROR, VR_ERROR_NO_SPACE))
+    if (vr_replica_finish_head(self, &local) || g_error_matches(local, VR_ERROR, VR_ERROR_NO_SPACE))
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
@@ -294,8 +293,7 @@ disks_locked(VrReplica *self, guint64 number, GError **error)
     int index = rows ? find_listed(self, rows, number, error) : -1;
     g_autoptr(GPtrArray) given =
         index >= 0 ? vr_replica_row_disks(rows->pdata[index], error) : NULL;
-    g_autoptr(GPtrArray) disks =
-        g_ptr_array_new_with_free_func((GDestroyNotify) replica_disk_free);
+    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func((GDestroyNotify) replica_disk_free);
 
     if (!given)
         return NULL;

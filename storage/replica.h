@@ -11,10 +11,11 @@ G_BEGIN_DECLS
 /**
  * SECTION: the replica of one protection in a qcow2 store: target steps T1 to T8.
  *
- * Layout in STORE/<uuid>/ (design.md section 4): manifest.json, rp/<n>/…, <disk>/<n>.qcow2, <disk>/<n>.sums,
- * incoming/<cycle>/. Paths are made from our uuid, checked disk names and integers only.
- * All calls block and may come from any thread; one cycle is open at a time, a lock inside serialises
- * everything but vr_replica_write(), which several threads may call at once for the open cycle.
+ * Layout in STORE/<uuid>/ (design.md section 4): manifest.json, rp/<n>/…, <disk>/<n>.qcow2,
+ * <disk>/<n>.sums, incoming/<cycle>/. Paths are made from our uuid, checked disk names and integers
+ * only. All calls block and may come from any thread; one cycle is open at a time, a lock inside
+ * serialises everything but vr_replica_write(), which several threads may call at once for the open
+ * cycle.
  */
 typedef struct _VrReplica VrReplica;
 
@@ -23,8 +24,8 @@ typedef struct _VrReplica VrReplica;
  * @state: borrowed, outlives the replica
  * @manifest_dir: where the head manifests of this protection are kept; created
  *
- * Recovers: finishes a commit whose transaction is in the database (manifest apply, manifest.json), removes
- * layers without a row, redoes a merge that began, keeps one incoming cycle for resumption.
+ * Recovers: finishes a commit whose transaction is in the database (manifest apply, manifest.json),
+ * removes layers without a row, redoes a merge that began, keeps one incoming cycle for resumption.
  */
 VrReplica *vr_replica_open(VrState *state, const char *store_path, const char *uuid,
                            const char *manifest_dir, GError **error);
@@ -33,28 +34,35 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrReplica, vr_replica_close)
 
 /**
  * vr_replica_begin: (T1)
- * @ret_held: chunks already held from an earlier attempt on the same base (0: none); the sender fetches them
- *   with vr_replica_held() and treats them as acknowledged
+ * @ret_held: chunks already held from an earlier attempt on the same base (0: none); the sender
+ * fetches them with vr_replica_held() and treats them as acknowledged
  *
- * base must equal the head. Repeating with the same cycle id is harmless. An older open cycle is closed and,
- * if base, disk names and sizes agree, its data adopted; data from before a restart of ours is first read back and
- * compared with its digests, what does not match is dropped.
- * Errors: REFUSED "base-mismatch", REFUSED "cycle-committed" (same id already committed), NO_SPACE, INVALID,
- * CORRUPT "replica-missing" (layers of the head are not there: the store is not mounted).
+ * base must equal the head. Repeating with the same cycle id is harmless. An older open cycle is
+ * closed and, if base, disk names and sizes agree, its data adopted; data from before a restart of
+ * ours is first read back and compared with its digests, what does not match is dropped. Errors:
+ * REFUSED "base-mismatch", REFUSED "cycle-committed" (same id already committed), NO_SPACE,
+ * INVALID, CORRUPT "replica-missing" (layers of the head are not there: the store is not mounted).
  */
-gboolean vr_replica_begin(VrReplica *self, const VrCycleBegin *begin, guint64 *ret_held, GError **error);
+gboolean vr_replica_begin(VrReplica *self, const VrCycleBegin *begin, guint64 *ret_held,
+                          GError **error);
 
-/** Records of 24 bytes (u64 LE chunk, digest) of chunks held in the open cycle, from record @first on, at most @max. */
-GBytes *vr_replica_held(VrReplica *self, const char *cycle, const char *disk, guint64 first, guint max,
-                        GError **error);
+/** Records of 24 bytes (u64 LE chunk, digest) of chunks held in the open cycle, from record @first
+ * on, at most @max. */
+GBytes *vr_replica_held(VrReplica *self, const char *cycle, const char *disk, guint64 first,
+                        guint max, GError **error);
 
-/** The same for the head: non-zero chunks of the newest RP from chunk @from on; for a source that lost its manifest. */
-GBytes *vr_replica_head_sums(VrReplica *self, const char *disk, guint64 from, guint max, GError **error);
+/** The same for the head: non-zero chunks of the newest RP from chunk @from on; for a source that
+ * lost its manifest. */
+GBytes *vr_replica_head_sums(VrReplica *self, const char *disk, guint64 from, guint max,
+                             GError **error);
 
-/** (T2) One body of frames. All or error; frames before a bad one may be stored, which is harmless. Errors: INVALID, CORRUPT, NO_SPACE, NOT_FOUND (cycle not open). */
-gboolean vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize len, GError **error);
+/** (T2) One body of frames. All or error; frames before a bad one may be stored, which is harmless.
+ * Errors: INVALID, CORRUPT, NO_SPACE, NOT_FOUND (cycle not open). */
+gboolean vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize len,
+                          GError **error);
 
-/** Content of an attachment ("nvram", "kernel", "initrd", "dtb"), at most 512 MiB, named by its digest; stored once. */
+/** Content of an attachment ("nvram", "kernel", "initrd", "dtb"), at most 512 MiB, named by its
+ * digest; stored once. */
 gboolean vr_replica_has_attachment(VrReplica *self, const char *sha256);
 gboolean vr_replica_put_attachment(VrReplica *self, const char *cycle, const char *sha256, int fd,
                                    GError **error);
@@ -62,8 +70,8 @@ gboolean vr_replica_put_attachment(VrReplica *self, const char *cycle, const cha
 /**
  * vr_replica_commit: (T3 .. T7)
  *
- * Repeating after success gives the same answer. Errors: CORRUPT "root-differs" (cycle dropped, nothing listed),
- * NOT_FOUND (cycle unknown), NO_SPACE.
+ * Repeating after success gives the same answer. Errors: CORRUPT "root-differs" (cycle dropped,
+ * nothing listed), NOT_FOUND (cycle unknown), NO_SPACE.
  */
 VrRecoveryPoint *vr_replica_commit(VrReplica *self, const VrCycleCommit *commit, GError **error);
 
@@ -82,22 +90,24 @@ GPtrArray *vr_replica_list(VrReplica *self, GError **error);
 /**
  * vr_replica_retain: (T8)
  *
- * Drops what @policy no longer keeps, one merge after the other; safe to kill at any point. Takes the lock per merge,
- * never while data of an open cycle would wait long. Runs in the background thread of the caller.
+ * Drops what @policy no longer keeps, one merge after the other; safe to kill at any point. Takes
+ * the lock per merge, never while data of an open cycle would wait long. Runs in the background
+ * thread of the caller.
  */
-gboolean vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_us, GCancellable *cancel,
-                           GError **error);
+gboolean vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_us,
+                           GCancellable *cancel, GError **error);
 
 /** RP @number is in use (test, running replica): merge leaves its layers alone. Durable. */
 gboolean vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **error);
 gboolean vr_replica_release(VrReplica *self, guint64 number, const char *reason, GError **error);
 
 typedef struct {
-    char *name;       /* owned */
-    char *path;       /* owned; the RP's layer, qcow2, read-only */
+    char *name; /* owned */
+    char *path; /* owned; the RP's layer, qcow2, read-only */
     guint64 size_bytes;
 } VrReplicaDisk;
-/** Disks of an RP, headers of the whole chain checked. (element-type VrReplicaDisk) (transfer full) */
+/** Disks of an RP, headers of the whole chain checked. (element-type VrReplicaDisk) (transfer full)
+ */
 GPtrArray *vr_replica_disks(VrReplica *self, guint64 number, GError **error);
 
 /** Domain XML as sent with RP @number. (transfer full) */
@@ -105,11 +115,13 @@ char *vr_replica_domain_xml(VrReplica *self, guint64 number, GError **error);
 /** Path of the attachment of RP @number, or NULL. (transfer full) */
 char *vr_replica_attachment(VrReplica *self, guint64 number, const char *name);
 
-/** New qcow2 overlay at @path on the RP's layer (qemu-img create with explicit formats), so that it can boot and nothing writes the layer. */
-gboolean vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk, const char *path,
-                                 GError **error);
+/** New qcow2 overlay at @path on the RP's layer (qemu-img create with explicit formats), so that it
+ * can boot and nothing writes the layer. */
+gboolean vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk,
+                                 const char *path, GError **error);
 
-/** Deletes everything of the protection in the store and its rows of RPs. The handle stays valid, empty. */
+/** Deletes everything of the protection in the store and its rows of RPs. The handle stays valid,
+ * empty. */
 gboolean vr_replica_destroy(VrReplica *self, GError **error);
 
 G_END_DECLS

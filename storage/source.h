@@ -13,8 +13,10 @@ typedef struct _VrSourceReader VrSourceReader;
 typedef struct {
     /** One connection, used by one thread. Blocks. */
     VrSourceReader *(*open)(VrSource *self, GError **error);
-    /** Exactly @len bytes (multiple of 512, at most VR_SOURCE_READ_MAX) at @offset into @buf. Blocks. */
-    gboolean (*read)(VrSourceReader *reader, guint64 offset, gsize len, guint8 *buf, GError **error);
+    /** Exactly @len bytes (multiple of 512, at most VR_SOURCE_READ_MAX) at @offset into @buf.
+     * Blocks. */
+    gboolean (*read)(VrSourceReader *reader, guint64 offset, gsize len, guint8 *buf,
+                     GError **error);
     /** Clean disconnect; returns when the connection is gone. NULL is fine. */
     void (*close)(VrSourceReader *reader);
 } VrSourceOps;

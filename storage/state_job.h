@@ -18,19 +18,19 @@ typedef enum {
 const char *vr_job_state_name(VrJobState state);
 
 typedef struct {
-    gint64 id;        /* 0: not inserted yet */
-    char *kind;       /* "protect", "sync", "failover", ... */
-    char *uuid;       /* protection, nullable */
-    char *domain;     /* name, for people */
+    gint64 id;    /* 0: not inserted yet */
+    char *kind;   /* "protect", "sync", "failover", ... */
+    char *uuid;   /* protection, nullable */
+    char *domain; /* name, for people */
     VrJobState state;
-    char *args;       /* JSON text, nullable */
-    char *steps;      /* JSON text [{"name","state","seconds"}] */
+    char *args;  /* JSON text, nullable */
+    char *steps; /* JSON text [{"name","state","seconds"}] */
     guint64 bytes_read;
     guint64 bytes_sent;
-    double progress;  /* 0..1 */
+    double progress;             /* 0..1 */
     gint64 started_us, ended_us; /* wall, 0: not yet */
-    char *error;      /* JSON text {"code","message","action"}, nullable */
-    char *result;     /* JSON object with kind-specific keys, nullable */
+    char *error;                 /* JSON text {"code","message","action"}, nullable */
+    char *result;                /* JSON object with kind-specific keys, nullable */
 } VrJobRow;
 
 void vr_job_row_free(VrJobRow *self);
@@ -41,7 +41,8 @@ gboolean vr_state_job_insert(VrState *self, VrJobRow *row, GError **error);
 gboolean vr_state_job_update(VrState *self, const VrJobRow *row, GError **error);
 VrJobRow *vr_state_job_get(VrState *self, gint64 id, GError **error); /* NOT_FOUND "no-such-job" */
 /** @uuid nullable: all; @active_only: not ended. Newest first, at most @max. */
-GPtrArray *vr_state_job_list(VrState *self, const char *uuid, gboolean active_only, guint max, GError **error);
+GPtrArray *vr_state_job_list(VrState *self, const char *uuid, gboolean active_only, guint max,
+                             GError **error);
 /** Keeps the newest @keep ended ones. */
 gboolean vr_state_job_prune(VrState *self, guint keep, GError **error);
 

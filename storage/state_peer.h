@@ -17,16 +17,22 @@ typedef struct {
 
 void vr_peer_free(VrPeer *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrPeer, vr_peer_free)
-gboolean vr_state_peer_put(VrState *self, const VrPeer *row, GError **error); /* CONFLICT: name taken by another key */
-VrPeer *vr_state_peer_get(VrState *self, const char *fingerprint_or_name, GError **error); /* NOT_FOUND "no-such-peer" */
+gboolean vr_state_peer_put(VrState *self, const VrPeer *row,
+                           GError **error); /* CONFLICT: name taken by another key */
+VrPeer *vr_state_peer_get(VrState *self, const char *fingerprint_or_name,
+                          GError **error); /* NOT_FOUND "no-such-peer" */
 GPtrArray *vr_state_peer_list(VrState *self, GError **error);
 gboolean vr_state_peer_seen(VrState *self, const char *fingerprint, gint64 now_us, GError **error);
-gboolean vr_state_peer_delete(VrState *self, const char *fingerprint, GError **error); /* REFUSED while protections use it */
+gboolean vr_state_peer_delete(VrState *self, const char *fingerprint,
+                              GError **error); /* REFUSED while protections use it */
 
 /** Only a hash of the secret is stored. */
-gboolean vr_state_invite_add(VrState *self, const char *secret_sha256, const char *name, gint64 expires_us, GError **error);
-/** One use: consumes it in the same transaction. AUTH "token-unknown" | "token-used" | "token-expired". @ret_name nullable */
-gboolean vr_state_invite_use(VrState *self, const char *secret_sha256, gint64 now_us, char **ret_name, GError **error);
+gboolean vr_state_invite_add(VrState *self, const char *secret_sha256, const char *name,
+                             gint64 expires_us, GError **error);
+/** One use: consumes it in the same transaction. AUTH "token-unknown" | "token-used" |
+ * "token-expired". @ret_name nullable */
+gboolean vr_state_invite_use(VrState *self, const char *secret_sha256, gint64 now_us,
+                             char **ret_name, GError **error);
 
 typedef struct {
     char *peer;   /* fingerprint */
@@ -35,7 +41,8 @@ typedef struct {
     char *test;   /* nullable */
 } VrNetmapRow;
 gboolean vr_state_netmap_put(VrState *self, const VrNetmapRow *row, GError **error);
-gboolean vr_state_netmap_delete(VrState *self, const char *peer, const char *source, GError **error); /* NOT_FOUND */
+gboolean vr_state_netmap_delete(VrState *self, const char *peer, const char *source,
+                                GError **error); /* NOT_FOUND */
 GPtrArray *vr_state_netmap_list(VrState *self, const char *peer_or_null, GError **error);
 
 typedef struct {
@@ -44,8 +51,10 @@ typedef struct {
 } VrStoreRow;
 void vr_store_row_free(VrStoreRow *self);
 gboolean vr_state_store_put(VrState *self, const VrStoreRow *row, GError **error);
-VrStoreRow *vr_state_store_get(VrState *self, const char *name, GError **error); /* NOT_FOUND "no-such-store" */
+VrStoreRow *vr_state_store_get(VrState *self, const char *name,
+                               GError **error); /* NOT_FOUND "no-such-store" */
 GPtrArray *vr_state_store_list(VrState *self, GError **error);
-gboolean vr_state_store_delete(VrState *self, const char *name, GError **error); /* REFUSED while protections use it */
+gboolean vr_state_store_delete(VrState *self, const char *name,
+                               GError **error); /* REFUSED while protections use it */
 
 G_END_DECLS

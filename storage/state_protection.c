@@ -138,7 +138,8 @@ vr_state_protection_put(VrState *self, const VrProtection *row, GError **error)
             row->generation, row->exclude, row->created_us, (gint64) row->base_number,
             row->base_cycle, row->base_root, row->base_time_us,
             vr_consistency_name(row->base_consistency), row->checkpoint, row->disks,
-            (gint64) row->manifest_unsure, row->last_error, row->last_error_us, (gint64) row->autostart))
+            (gint64) row->manifest_unsure, row->last_error, row->last_error_us,
+            (gint64) row->autostart))
         return TRUE;
     if (g_error_matches(local, VR_ERROR, VR_ERROR_CONFLICT) &&
         g_str_equal(vr_error_slug(local), "state-constraint"))

@@ -6,7 +6,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: rows of recovery points and holds on the target. Inserting one is the commit point of a cycle (T6). */
+/** SECTION: rows of recovery points and holds on the target. Inserting one is the commit point of a
+ * cycle (T6). */
 
 typedef enum {
     VR_RP_LISTED,   /* a recovery point */
@@ -17,8 +18,8 @@ typedef struct {
     char *uuid;
     VrRecoveryPoint rp; /* strings owned by this row */
     VrRpState state;
-    char *disks;        /* JSON text [{"name","size"}], order of BEGIN; "floor" where a merge noted it */
-    char *attachments;  /* JSON text [{"name","size","sha256"}] */
+    char *disks; /* JSON text [{"name","size"}], order of BEGIN; "floor" where a merge noted it */
+    char *attachments; /* JSON text [{"name","size","sha256"}] */
 } VrRpRow;
 
 void vr_rp_row_free(VrRpRow *self);
@@ -27,20 +28,25 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrRpRow, vr_rp_row_free)
 /** Inserts the row and sets head_pending (manifest not applied yet) in one transaction. */
 gboolean vr_state_rp_commit(VrState *self, const VrRpRow *row, GError **error);
 gboolean vr_state_rp_head_applied(VrState *self, const char *uuid, GError **error);
-gboolean vr_state_rp_head_pending(VrState *self, const char *uuid, gboolean *ret_pending, GError **error);
+gboolean vr_state_rp_head_pending(VrState *self, const char *uuid, gboolean *ret_pending,
+                                  GError **error);
 
 /** All rows, oldest first, RETIRING ones included. (element-type VrRpRow) */
 GPtrArray *vr_state_rp_list(VrState *self, const char *uuid, GError **error);
 /** NULL without error if unknown. */
 VrRpRow *vr_state_rp_by_cycle(VrState *self, const char *uuid, const char *cycle, GError **error);
-gboolean vr_state_rp_set_state(VrState *self, const char *uuid, guint64 number, VrRpState state, GError **error);
-gboolean vr_state_rp_set_stored(VrState *self, const char *uuid, guint64 number, guint64 bytes, const char *disks,
-                                GError **error);
+gboolean vr_state_rp_set_state(VrState *self, const char *uuid, guint64 number, VrRpState state,
+                               GError **error);
+gboolean vr_state_rp_set_stored(VrState *self, const char *uuid, guint64 number, guint64 bytes,
+                                const char *disks, GError **error);
 gboolean vr_state_rp_delete(VrState *self, const char *uuid, guint64 number, GError **error);
 gboolean vr_state_rp_delete_all(VrState *self, const char *uuid, GError **error);
 
-gboolean vr_state_hold_add(VrState *self, const char *uuid, guint64 number, const char *reason, GError **error);
-gboolean vr_state_hold_remove(VrState *self, const char *uuid, guint64 number, const char *reason, GError **error);
-gboolean vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret_held, GError **error);
+gboolean vr_state_hold_add(VrState *self, const char *uuid, guint64 number, const char *reason,
+                           GError **error);
+gboolean vr_state_hold_remove(VrState *self, const char *uuid, guint64 number, const char *reason,
+                              GError **error);
+gboolean vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
+                           GError **error);
 
 G_END_DECLS

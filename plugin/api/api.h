@@ -9,8 +9,8 @@ G_BEGIN_DECLS
 /** Bytes of a name in a request: what is longer than any name can be is not looked up. */
 #define VR_API_NAME_MAX 255
 
-/** SECTION: the API for people and programs of this host, on the UNIX socket: one table of routes a noun. The
- *  handlers' data is the VrApp. */
+/** SECTION: the API for people and programs of this host, on the UNIX socket: one table of routes a
+ * noun. The handlers' data is the VrApp. */
 extern const VrHttpRoute vr_api_host_routes[];
 extern const guint vr_n_api_host_routes;
 extern const VrHttpRoute vr_api_settings_routes[];

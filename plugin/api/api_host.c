@@ -55,11 +55,13 @@ status(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError *
     json_object_set_string_member(object, "fingerprint", vr_identity_fingerprint(app->identity));
     json_object_set_string_member(object, "address", address ? address : app->config->listen);
     json_object_set_object_member(object, "libvirt", libvirt_json(app));
-    json_object_set_string_member(object, "fence", vr_fence_active(app->fence) ? "active" : "inactive");
+    json_object_set_string_member(object, "fence",
+                                  vr_fence_active(app->fence) ? "active" : "inactive");
     json_object_set_int_member(object, "protections", rows->len);
     json_object_set_int_member(object, "jobs_running", vr_jobs_count(app->jobs));
     json_object_set_double_member(object, "uptime_seconds",
-                                  (double) (g_get_monotonic_time() - app->started_us) / G_USEC_PER_SEC);
+                                  (double) (g_get_monotonic_time() - app->started_us) /
+                                      G_USEC_PER_SEC);
     vr_api_reply(reply, 200, object);
     return TRUE;
 }
@@ -105,7 +107,8 @@ static gboolean
 peer_info(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
-    g_autoptr(VrPeer) row = vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
+    g_autoptr(VrPeer) row =
+        vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
 
     if (row == NULL)
         return FALSE;
@@ -117,7 +120,8 @@ static gboolean
 peer_remove(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
-    g_autoptr(VrPeer) row = vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
+    g_autoptr(VrPeer) row =
+        vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
 
     if (row == NULL)
         return FALSE;
@@ -150,7 +154,8 @@ peer_invite(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
         return FALSE;
     }
     if (name != NULL && !vr_name_valid(name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name", "Use letters, digits, dots and dashes, at most 63.",
+        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name",
+                     "Use letters, digits, dots and dashes, at most 63.",
                      "'%s' cannot be the name of a peer", name);
         return FALSE;
     }
@@ -192,14 +197,16 @@ name_is_free(VrApp *app, const char *name, const char *fingerprint, GError **err
     g_autoptr(VrPeer) row = NULL;
 
     if (!vr_name_valid(name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name", "Use letters, digits, dots and dashes, at most 63.",
+        vr_set_error(error, VR_ERROR_INVALID, "bad-peer-name",
+                     "Use letters, digits, dots and dashes, at most 63.",
                      "'%s' cannot be the name of a peer", name);
         return FALSE;
     }
     row = vr_state_peer_get(app->state, name, NULL);
     if (row == NULL || strcmp(row->fingerprint, fingerprint) == 0)
         return TRUE;
-    vr_set_error(error, VR_ERROR_REFUSED, "peer-name-taken", "Choose another with --name, or remove that peer.",
+    vr_set_error(error, VR_ERROR_REFUSED, "peer-name-taken",
+                 "Choose another with --name, or remove that peer.",
                  "there is another peer named '%s'", name);
     return FALSE;
 }
@@ -228,8 +235,8 @@ peer_join(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErro
     ours = vr_local_address(app->config, error);
     if (ours == NULL ||
         !vr_peer_join(token, app->config->name, ours, vr_identity_fingerprint(app->identity),
-                      vr_identity_cert_path(app->identity), vr_identity_key_path(app->identity), &name,
-                      &address, vr_http_request_cancel(request), error) ||
+                      vr_identity_cert_path(app->identity), vr_identity_key_path(app->identity),
+                      &name, &address, vr_http_request_cancel(request), error) ||
         !pin(app, token, wanted ? wanted : name, address, error))
         return FALSE;
     row = vr_state_peer_get(app->state, token->fingerprint, error);

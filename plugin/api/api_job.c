@@ -30,7 +30,8 @@ list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **e
 
     if (domain != NULL && row == NULL)
         return FALSE;
-    node = vr_jobs_list(app->jobs, row ? row->uuid : NULL, vr_http_request_query_flag(request, "all"), error);
+    node = vr_jobs_list(app->jobs, row ? row->uuid : NULL,
+                        vr_http_request_query_flag(request, "all"), error);
     if (node == NULL)
         return FALSE;
     vr_http_reply_json(reply, 200, node);

@@ -46,13 +46,15 @@ read_wanted(const VrHttpRequest *request, Wanted *wanted, GError **error)
 {
     JsonObject *object = vr_http_request_object(request, error);
 
-    if (object == NULL || (wanted->domain = vr_json_string(object, "domain", VR_API_NAME_MAX, error)) == NULL ||
+    if (object == NULL ||
+        (wanted->domain = vr_json_string(object, "domain", VR_API_NAME_MAX, error)) == NULL ||
         (wanted->peer = vr_json_string(object, "peer", VR_API_NAME_MAX, error)) == NULL ||
         !vr_json_string_opt(object, "store", VR_API_NAME_MAX, &wanted->store, error) ||
         !vr_json_string_opt(object, "policy", VR_API_NAME_MAX, &wanted->policy, error))
         return FALSE;
     if (wanted->store != NULL && !vr_name_valid(wanted->store)) {
-        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-store", "See 'virt-replica store-list' on the peer.",
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-store",
+                     "See 'virt-replica store-list' on the peer.",
                      "'%s' is not the name of a store", wanted->store);
         return FALSE;
     }
@@ -64,7 +66,8 @@ read_wanted(const VrHttpRequest *request, Wanted *wanted, GError **error)
     return wanted->exclude != NULL;
 }
 
-/* What the target has of that domain is then the domain itself: none of the advice of a check fits. */
+/* What the target has of that domain is then the domain itself: none of the advice of a check fits.
+ */
 static gboolean
 was_failed_over(VrApp *app, const char *domain, VrFindings *findings)
 {
@@ -168,7 +171,8 @@ find(const VrHttpRequest *request, VrApp *app, GError **error)
     return vr_app_find_protection(app, vr_http_request_param(request, "domain"), error);
 }
 
-/* The same for what only the source can do. After a failover the state tells what is possible, on either side. */
+/* The same for what only the source can do. After a failover the state tells what is possible, on
+ * either side. */
 static VrProtection *
 find_source(const VrHttpRequest *request, VrApp *app, GError **error)
 {
@@ -206,8 +210,8 @@ admits(const VrProtection *row, VrOperation operation, GError **error)
 
 /* @args: (transfer full) */
 static gboolean
-start_job(VrApp *app, const char *kind, const VrProtection *row, JsonObject *args, VrHttpReply *reply,
-          GError **error)
+start_job(VrApp *app, const char *kind, const VrProtection *row, JsonObject *args,
+          VrHttpReply *reply, GError **error)
 {
     gint64 id;
 
@@ -224,8 +228,8 @@ flag_args(const VrHttpRequest *request, const char *flag)
     JsonObject *object = vr_json_as_object(body);
     JsonObject *args = json_object_new();
 
-    json_object_set_boolean_member(args, flag,
-                                   object && json_object_get_boolean_member_with_default(object, flag, FALSE));
+    json_object_set_boolean_member(
+        args, flag, object && json_object_get_boolean_member_with_default(object, flag, FALSE));
     return args;
 }
 
@@ -257,7 +261,8 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     if (mode == NULL)
         return FALSE;
     if (strcmp(mode, "planned") != 0) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-mode", "Use --planned.", "'%s' is not a kind of failover", mode);
+        vr_set_error(error, VR_ERROR_INVALID, "bad-mode", "Use --planned.",
+                     "'%s' is not a kind of failover", mode);
         return FALSE;
     }
     return admits(row, VR_OPERATION_PLANNED_FAILOVER, error) &&
@@ -271,7 +276,8 @@ no_job(VrApp *app, const VrProtection *row, GError **error)
 
     if (job == 0)
         return TRUE;
-    vr_set_error(error, VR_ERROR_CONFLICT, "job-running", "Wait for it with 'virt-replica job-wait'.",
+    vr_set_error(error, VR_ERROR_CONFLICT, "job-running",
+                 "Wait for it with 'virt-replica job-wait'.",
                  "domain '%s': job %" G_GINT64_FORMAT " is at work on it", row->name, job);
     return FALSE;
 }
@@ -282,8 +288,8 @@ set_state(const VrHttpRequest *request, VrApp *app, VrProtection *row, VrOperati
 {
     gboolean ok;
 
-    if (!vr_guard_take(app->guards, row->uuid, vr_operation_name(operation), -1, vr_http_request_cancel(request),
-                       error))
+    if (!vr_guard_take(app->guards, row->uuid, vr_operation_name(operation), -1,
+                       vr_http_request_cancel(request), error))
         return FALSE;
     ok = vr_app_set_state(app, row->uuid, event, row, error);
     vr_guard_release(app->guards, row->uuid);
@@ -349,8 +355,9 @@ point(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **
         return FALSE;
     for (guint i = 0; i < json_array_get_length(array); i++) {
         JsonNode *element = json_array_get_element(array, i);
-        g_autofree char *text = g_strdup_printf(
-            "%" G_GINT64_FORMAT, json_object_get_int_member(json_node_get_object(element), "number"));
+        g_autofree char *text =
+            g_strdup_printf("%" G_GINT64_FORMAT,
+                            json_object_get_int_member(json_node_get_object(element), "number"));
 
         if (strcmp(text, number) == 0) {
             vr_http_reply_json(reply, 200, json_node_copy(element));

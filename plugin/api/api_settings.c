@@ -27,7 +27,8 @@ policy_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
         JsonObject *object = json_object_new();
 
         json_object_set_string_member(object, "name", names[i]);
-        json_object_set_boolean_member(object, "builtin", !vr_policy_files_has_file(app->policies, names[i]));
+        json_object_set_boolean_member(object, "builtin",
+                                       !vr_policy_files_has_file(app->policies, names[i]));
         if (policy != NULL) {
             json_object_set_double_member(object, "interval_seconds",
                                           (double) policy->interval_us / G_USEC_PER_SEC);
@@ -61,8 +62,8 @@ policy_dump(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     return TRUE;
 }
 
-/* Domains that have the policy get its new times at once, and go on if it was what held them up; the target learns
- * of it with the next cycle. */
+/* Domains that have the policy get its new times at once, and go on if it was what held them up;
+ * the target learns of it with the next cycle. */
 static void
 reschedule(VrApp *app, const char *policy)
 {
@@ -109,9 +110,11 @@ policy_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data,
     for (guint i = 0; i < rows->len; i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
 
-        if (row->role != VR_ROLE_SOURCE || strcmp(row->policy, name) != 0 || vr_policy_files_is_builtin(name))
+        if (row->role != VR_ROLE_SOURCE || strcmp(row->policy, name) != 0 ||
+            vr_policy_files_is_builtin(name))
             continue;
-        vr_set_error(error, VR_ERROR_REFUSED, "policy-in-use", "Unprotect it first, or change it with policy-define.",
+        vr_set_error(error, VR_ERROR_REFUSED, "policy-in-use",
+                     "Unprotect it first, or change it with policy-define.",
                      "policy '%s' is used by domain '%s'", name, row->name);
         return FALSE;
     }
@@ -137,8 +140,10 @@ store_json(VrApp *app, const VrStoreRow *row)
     (void) statvfs(row->path, &fs);
     json_object_set_string_member(object, "name", row->name);
     json_object_set_string_member(object, "path", row->path);
-    json_object_set_int_member(object, "bytes_free", (gint64) ((guint64) fs.f_bavail * fs.f_frsize));
-    json_object_set_int_member(object, "bytes_total", (gint64) ((guint64) fs.f_blocks * fs.f_frsize));
+    json_object_set_int_member(object, "bytes_free",
+                               (gint64) ((guint64) fs.f_bavail * fs.f_frsize));
+    json_object_set_int_member(object, "bytes_total",
+                               (gint64) ((guint64) fs.f_blocks * fs.f_frsize));
     json_object_set_int_member(object, "protections", users);
     return object;
 }
@@ -181,13 +186,16 @@ store_path_fits(VrApp *app, const char *name, const char *path, GError **error)
 
     vr_store_row_free(before);
     if (moved) {
-        vr_set_error(error, VR_ERROR_REFUSED, "store-exists", "Use another name, or store-undefine it first.",
+        vr_set_error(error, VR_ERROR_REFUSED, "store-exists",
+                     "Use another name, or store-undefine it first.",
                      "store '%s' is defined with another directory", name);
         return FALSE;
     }
-    if (path[0] == '/' && stat(path, &st) == 0 && S_ISDIR(st.st_mode) && access(path, W_OK | X_OK) == 0)
+    if (path[0] == '/' && stat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+        access(path, W_OK | X_OK) == 0)
         return TRUE;
-    vr_set_error(error, VR_ERROR_INVALID, "store-not-writable", "Create the directory or mount its file system.",
+    vr_set_error(error, VR_ERROR_INVALID, "store-not-writable",
+                 "Create the directory or mount its file system.",
                  "store '%s': %s is not a directory that can be written", name, path);
     return FALSE;
 }
@@ -204,7 +212,8 @@ store_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GE
     if (path == NULL)
         return FALSE;
     if (!vr_name_valid(name)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-store-name", "Use letters, digits, dots and dashes, at most 63.",
+        vr_set_error(error, VR_ERROR_INVALID, "bad-store-name",
+                     "Use letters, digits, dots and dashes, at most 63.",
                      "'%s' cannot be the name of a store", name);
         return FALSE;
     }
@@ -271,9 +280,9 @@ netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
     peer = vr_state_peer_get(app->state, name, error);
     if (peer == NULL || !vr_network_map_check(source, target, test, error))
         return FALSE;
-    return vr_state_netmap_put(app->state,
-                               &(VrNetmapRow){peer->fingerprint, (char *) source, (char *) target, (char *) test},
-                               error);
+    return vr_state_netmap_put(
+        app->state,
+        &(VrNetmapRow){peer->fingerprint, (char *) source, (char *) target, (char *) test}, error);
 }
 
 static gboolean

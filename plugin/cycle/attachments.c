@@ -11,7 +11,8 @@
 #include "policies/error.h"
 #include "storage/file_util.h"
 
-/* Digests of files by identity, and what went along with which cycle: the target keeps what its newest RP has. */
+/* Digests of files by identity, and what went along with which cycle: the target keeps what its
+ * newest RP has. */
 static GMutex cache_lock;
 static GHashTable *digests; /* identity -> sha256 */
 static GHashTable *known;   /* set of "uuid cycle sha256" */
@@ -31,11 +32,10 @@ cache(GHashTable **table, GDestroyNotify value_free)
 static char *
 cached_digest(int fd, const struct stat *st, GError **error)
 {
-    g_autofree char *identity =
-        g_strdup_printf("%llu %llu %lld %lld.%09ld %lld.%09ld", (unsigned long long) st->st_dev,
-                        (unsigned long long) st->st_ino, (long long) st->st_size,
-                        (long long) st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
-                        (long long) st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+    g_autofree char *identity = g_strdup_printf(
+        "%llu %llu %lld %lld.%09ld %lld.%09ld", (unsigned long long) st->st_dev,
+        (unsigned long long) st->st_ino, (long long) st->st_size, (long long) st->st_mtim.tv_sec,
+        st->st_mtim.tv_nsec, (long long) st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
     char *sha256;
 
     g_mutex_lock(&cache_lock);
@@ -80,16 +80,16 @@ put_content(VrPeerClient *peer, const char *uuid, const char *cycle, const char 
     if (vr_peer_client_put_attachment(peer, uuid, cycle, sha256, fd, size, cancel, &local))
         return TRUE;
     if (g_str_equal(vr_error_slug(local), "attachment-differs"))
-        vr_set_error(error, VR_ERROR_TRANSIENT, "attachment-changed", "Nothing to do: it is tried again.",
-                     "changed while it was sent");
+        vr_set_error(error, VR_ERROR_TRANSIENT, "attachment-changed",
+                     "Nothing to do: it is tried again.", "changed while it was sent");
     else
         g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
 }
 
 static gboolean
-send_content(VrPeerClient *peer, const char *uuid, const char *base, const char *cycle, const char *sha256,
-             int fd, guint64 size, GCancellable *cancel, GError **error)
+send_content(VrPeerClient *peer, const char *uuid, const char *base, const char *cycle,
+             const char *sha256, int fd, guint64 size, GCancellable *cancel, GError **error)
 {
     gboolean has = is_known(uuid, base, sha256);
 
@@ -103,7 +103,8 @@ send_content(VrPeerClient *peer, const char *uuid, const char *base, const char 
 
 static gboolean
 send_one(VrPeerClient *peer, const char *uuid, const char *base, const char *cycle,
-         const VrDomainAttachment *what, int fd, GPtrArray *sent, GCancellable *cancel, GError **error)
+         const VrDomainAttachment *what, int fd, GPtrArray *sent, GCancellable *cancel,
+         GError **error)
 {
     const char *name = vr_attachment_kind_name(what->kind);
     g_autofree char *sha256 = NULL;
@@ -114,9 +115,9 @@ send_one(VrPeerClient *peer, const char *uuid, const char *base, const char *cyc
         return FALSE;
     }
     if (!S_ISREG(st.st_mode) || (guint64) st.st_size > VR_ATTACHMENT_MAX) {
-        vr_set_error(error, VR_ERROR_INVALID, "attachment-too-large", "Use a file of at most 512 MiB.",
-                     "the domain's %s %s is not a regular file of at most 512 MiB", name,
-                     what->source_path);
+        vr_set_error(
+            error, VR_ERROR_INVALID, "attachment-too-large", "Use a file of at most 512 MiB.",
+            "the domain's %s %s is not a regular file of at most 512 MiB", name, what->source_path);
         return FALSE;
     }
     sha256 = cached_digest(fd, &st, error);
@@ -147,8 +148,8 @@ vr_attachments_send(VrPeerClient *peer, const char *uuid, const char *base, cons
         if (fd < 0) {
             vr_set_error(error, VR_ERROR_NOT_FOUND, "attachment-missing",
                          "Put the file back, or change the domain's definition.",
-                         "the domain's %s %s cannot be opened: %s", vr_attachment_kind_name(what->kind),
-                         what->source_path, g_strerror(errno));
+                         "the domain's %s %s cannot be opened: %s",
+                         vr_attachment_kind_name(what->kind), what->source_path, g_strerror(errno));
             return NULL;
         }
         ok = send_one(peer, uuid, base, cycle, what, fd, sent, cancel, error);

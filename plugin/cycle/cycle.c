@@ -15,26 +15,27 @@
 #include "storage/json_util.h"
 
 /*
- * One attempt. What the guest's side holds (backup job, checkpoint, scratch, freeze) is in `point` and, for a crash, in
- * `journal`; until the COMMIT may have reached the target an error undoes it all, afterwards vr_cycle_recover() asks the
- * target what became of it.
+ * One attempt. What the guest's side holds (backup job, checkpoint, scratch, freeze) is in `point`
+ * and, for a crash, in `journal`; until the COMMIT may have reached the target an error undoes it
+ * all, afterwards vr_cycle_recover() asks the target what became of it.
  */
 typedef struct {
     VrApp *app;
     const VrCycleWanted *wanted;
     VrCopyProgress *progress;
-    GCancellable *cancel; /* owned: the caller's, or the point's own reasons */
-    VrProtection *row;    /* owned */
-    VrPolicy *policy;     /* owned */
-    VrPeerClient *peer;   /* borrowed */
-    VrCyclePlan *plan;    /* owned */
-    char *cycle;          /* owned */
-    GPtrArray *manifests; /* owned */
-    VrPoint *point;       /* owned */
+    GCancellable *cancel;    /* owned: the caller's, or the point's own reasons */
+    VrProtection *row;       /* owned */
+    VrPolicy *policy;        /* owned */
+    VrPeerClient *peer;      /* borrowed */
+    VrCyclePlan *plan;       /* owned */
+    char *cycle;             /* owned */
+    GPtrArray *manifests;    /* owned */
+    VrPoint *point;          /* owned */
     VrCycleJournal *journal; /* owned */
-    char *old_checkpoint; /* owned, nullable */
-    char *root;           /* owned: of what was read here */
-    gboolean was_unsure;  /* the digests are read from the target in this cycle, ours were wrong before */
+    char *old_checkpoint;    /* owned, nullable */
+    char *root;              /* owned: of what was read here */
+    gboolean
+        was_unsure; /* the digests are read from the target in this cycle, ours were wrong before */
     gint64 point_us;
 } Run;
 
@@ -105,7 +106,8 @@ prepare_manifests(Run *run, GError **error)
         const VrPlanDisk *disk = g_ptr_array_index(run->plan->disks, i);
         VrManifest *manifest = g_ptr_array_index(run->manifests, i);
 
-        if (!(disk->fresh ? vr_manifest_reset(manifest, error) : vr_manifest_discard(manifest, error)))
+        if (!(disk->fresh ? vr_manifest_reset(manifest, error)
+                          : vr_manifest_discard(manifest, error)))
             return FALSE;
     }
     return TRUE;
@@ -150,8 +152,8 @@ step_plan(Run *run, GError **error)
 {
     run->plan = vr_cycle_plan_new(run->app, run->row, run->wanted->final, error);
     if (run->plan == NULL || !follow_rename(run, error) || !prepare_manifests(run, error) ||
-        !vr_cycle_agree_on_base(run->app, run->peer, run->row, run->plan, run->manifests, run->cancel,
-                                error) ||
+        !vr_cycle_agree_on_base(run->app, run->peer, run->row, run->plan, run->manifests,
+                                run->cancel, error) ||
         !vr_protection_push(run->app, run->row, run->plan->xml, run->cancel, error))
         return FALSE;
     return begin_at_target(run, error) && vr_fault_point(VR_STEP_S1, error);
@@ -225,8 +227,8 @@ step_freeze(Run *run, GError **error)
 
     if (run->wanted->quiesce &&
         !vr_point_freeze(run->point, (guint) (run->policy->freeze_timeout_us / 1000), &refused))
-        g_warning("domain '%s': the next recovery point is crash-consistent only: %s", run->row->name,
-                  refused->message);
+        g_warning("domain '%s': the next recovery point is crash-consistent only: %s",
+                  run->row->name, refused->message);
     return vr_fault_point(VR_STEP_S3, error);
 }
 
@@ -248,7 +250,8 @@ step_thaw(Run *run, GError **error)
 static VrExtents *
 candidates(const VrPointDisk *disk, VrManifest *manifest)
 {
-    g_autoptr(VrExtents) aligned = vr_extents_align(disk->candidates, VR_CHUNK_SIZE, disk->size_bytes);
+    g_autoptr(VrExtents) aligned =
+        vr_extents_align(disk->candidates, VR_CHUNK_SIZE, disk->size_bytes);
     g_autoptr(VrExtents) held =
         disk->incremental ? vr_manifest_overlay_extents(manifest) : vr_manifest_nonzero(manifest);
 
@@ -264,8 +267,9 @@ sizes_as_planned(Run *run, GError **error)
 
         if (disk->size_bytes == plan->size_bytes)
             continue;
-        vr_set_error(error, VR_ERROR_TRANSIENT, "disk-resized", "It is tried again with the new size.",
-                     "domain '%s': disk '%s' was resized while the cycle began", run->row->name, plan->name);
+        vr_set_error(
+            error, VR_ERROR_TRANSIENT, "disk-resized", "It is tried again with the new size.",
+            "domain '%s': disk '%s' was resized while the cycle began", run->row->name, plan->name);
         return FALSE;
     }
     return TRUE;
@@ -324,18 +328,19 @@ step_free_guest(Run *run, GError **error)
 static VrCycleCommit *
 commit_message(Run *run, GError **error)
 {
-    g_autoptr(VrDomainModel) model = vr_domain_model_parse(run->plan->xml, strlen(run->plan->xml), error);
+    g_autoptr(VrDomainModel) model =
+        vr_domain_model_parse(run->plan->xml, strlen(run->plan->xml), error);
     GPtrArray *attachments;
     VrCycleCommit *commit;
 
     if (model == NULL)
         return NULL;
-    attachments = vr_attachments_send(run->peer, run->row->uuid, run->row->base_cycle, run->cycle, model,
-                                      run->cancel, error);
+    attachments = vr_attachments_send(run->peer, run->row->uuid, run->row->base_cycle, run->cycle,
+                                      model, run->cancel, error);
     if (attachments == NULL)
         return NULL;
-    commit = vr_cycle_commit_message(run->cycle, run->plan, run->manifests, attachments, run->point_us,
-                                     vr_point_consistency(run->point));
+    commit = vr_cycle_commit_message(run->cycle, run->plan, run->manifests, attachments,
+                                     run->point_us, vr_point_consistency(run->point));
     run->root = g_strdup(commit->root);
     return commit;
 }
@@ -357,7 +362,8 @@ same_root(const Run *run, const VrRecoveryPoint *rp, GError **error)
     if (strcmp(run->root, rp->root) == 0)
         return TRUE;
     vr_set_error(error, VR_ERROR_CORRUPT, "root-differs", "Look at the log of the target.",
-                 "domain '%s': RP %" G_GUINT64_FORMAT " was committed with another root than that of the source",
+                 "domain '%s': RP %" G_GUINT64_FORMAT
+                 " was committed with another root than that of the source",
                  run->row->name, rp->number);
     return FALSE;
 }
@@ -398,14 +404,17 @@ step_record(Run *run, const VrRecoveryPoint *rp, GError **error)
     if (!vr_fault_point(VR_STEP_S12, error))
         return FALSE;
     vr_point_cleanup(run->point);
-    return vr_state_cycle_delete(run->app->state, run->row->uuid, error) && vr_fault_point(VR_STEP_S13, error);
+    return vr_state_cycle_delete(run->app->state, run->row->uuid, error) &&
+           vr_fault_point(VR_STEP_S13, error);
 }
 
-/* The bitmaps cannot be used: forget the checkpoint, compare everything. Durable, so that it stays known. */
+/* The bitmaps cannot be used: forget the checkpoint, compare everything. Durable, so that it stays
+ * known. */
 static gboolean
 tracking_lost(Run *run, GError **error)
 {
-    g_message("domain '%s': changes since RP %" G_GUINT64_FORMAT " are not tracked, everything is compared",
+    g_message("domain '%s': changes since RP %" G_GUINT64_FORMAT
+              " are not tracked, everything is compared",
               run->row->name, run->row->base_number);
     g_clear_pointer(&run->row->checkpoint, g_free);
     if (!vr_cycle_row_put(run->app, run->row, error) ||
@@ -451,7 +460,8 @@ give_up_point(Run *run)
         return;
     if (!vr_point_abort(run->point, &error) ||
         !vr_state_cycle_delete(run->app->state, run->row->uuid, &error))
-        g_warning("domain '%s': the failed cycle is not cleaned up yet: %s, tried again before the next one",
+        g_warning("domain '%s': the failed cycle is not cleaned up yet: %s, tried again before the "
+                  "next one",
                   run->row->name, error->message);
     drop_point(run);
     g_clear_pointer(&run->journal, vr_cycle_journal_free);
@@ -471,7 +481,8 @@ run_once(Run *run, VrRecoveryPoint **ret_rp, GError **error)
     g_autoptr(GError) local = NULL;
 
     if (!take_point(run, &local)) {
-        if (!g_error_matches(local, VR_ERROR, VR_ERROR_RESYNC_NEEDED) || run->row->checkpoint == NULL) {
+        if (!g_error_matches(local, VR_ERROR, VR_ERROR_RESYNC_NEEDED) ||
+            run->row->checkpoint == NULL) {
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }
@@ -497,8 +508,8 @@ prefer_point_failure(Run *run, GError **error)
     g_propagate_error(error, g_steal_pointer(&cause));
 }
 
-/* The next cycle reads the target's digests instead of ours, which mends it without an operator; if they were read in
- * this one, it does not. */
+/* The next cycle reads the target's digests instead of ours, which mends it without an operator; if
+ * they were read in this one, it does not. */
 static void
 distrust_manifests(Run *run, GError **error)
 {
@@ -512,7 +523,8 @@ distrust_manifests(Run *run, GError **error)
         return;
     cause = g_steal_pointer(error);
     vr_set_error(error, VR_ERROR_TRANSIENT, "root-differs",
-                 "Nothing to do: the next cycle compares everything with the target.", "%s", cause->message);
+                 "Nothing to do: the next cycle compares everything with the target.", "%s",
+                 cause->message);
 }
 
 static void

@@ -47,8 +47,9 @@ point_kind(const VrDomInfo *info, gboolean final, VrPointKind *ret_kind, GError 
     case VR_DOM_STOPPING:
         break;
     }
-    vr_set_error(error, VR_ERROR_TRANSIENT, "domain-stopping", "It is tried again when it is shut off.",
-                 "domain '%s' is shutting down", info->name);
+    vr_set_error(error, VR_ERROR_TRANSIENT, "domain-stopping",
+                 "It is tried again when it is shut off.", "domain '%s' is shutting down",
+                 info->name);
     return FALSE;
 }
 
@@ -71,9 +72,11 @@ base_disk(JsonNode *base, const char *name)
 static gboolean
 same_image(JsonObject *base, const VrDomDisk *disk)
 {
-    return g_strcmp0(json_object_get_string_member_with_default(base, "path", NULL), disk->path) == 0 &&
+    return g_strcmp0(json_object_get_string_member_with_default(base, "path", NULL), disk->path) ==
+               0 &&
            (guint64) json_object_get_int_member_with_default(base, "inode", 0) == disk->inode &&
-           (guint64) json_object_get_int_member_with_default(base, "device", 0) == disk->device_id &&
+           (guint64) json_object_get_int_member_with_default(base, "device", 0) ==
+               disk->device_id &&
            (guint64) json_object_get_int_member_with_default(base, "size", 0) == disk->size_bytes;
 }
 
@@ -129,9 +132,10 @@ add_disks(VrCyclePlan *plan, const VrProtection *row, const GPtrArray *disks, GE
         if (!is_replicated(row, disk))
             continue;
         if (disk->size_bytes == 0) {
-            vr_set_error(error, VR_ERROR_TRANSIENT, "disk-not-readable", "Check that the image is there.",
-                         "domain '%s': size of disk '%s' (%s) cannot be read", row->name, disk->target,
-                         disk->path);
+            vr_set_error(error, VR_ERROR_TRANSIENT, "disk-not-readable",
+                         "Check that the image is there.",
+                         "domain '%s': size of disk '%s' (%s) cannot be read", row->name,
+                         disk->target, disk->path);
             return FALSE;
         }
         g_ptr_array_add(plan->disks, plan_disk(row, base, disk));

@@ -7,14 +7,16 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: what a cycle will read: decided from the domain as it is and the disks as they were at the base. */
+/** SECTION: what a cycle will read: decided from the domain as it is and the disks as they were at
+ * the base. */
 
 typedef struct {
-    char *name;  /* target, "vda" */
+    char *name; /* target, "vda" */
     char *path;
     guint64 size_bytes;
     guint64 device_id, inode;
-    gboolean tracked; /* what changed since the base is known: same image, same size, base has a checkpoint */
+    gboolean tracked; /* what changed since the base is known: same image, same size, base has a
+                         checkpoint */
     gboolean fresh;   /* the base does not have this disk: the replica holds nothing of it */
 } VrPlanDisk;
 
@@ -33,12 +35,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrCyclePlan, vr_cycle_plan_free)
  * vr_cycle_plan_decide:
  * @info, @disks: (element-type VrDomDisk): the domain as it is now
  *
- * The decision alone, without I/O; the plan has no XML yet. Errors: as vr_cycle_plan_new(), but for NOT_FOUND.
+ * The decision alone, without I/O; the plan has no XML yet. Errors: as vr_cycle_plan_new(), but for
+ * NOT_FOUND.
  */
-VrCyclePlan *vr_cycle_plan_decide(const VrProtection *row, const VrDomInfo *info, const GPtrArray *disks,
-                                  gboolean final, GError **error);
+VrCyclePlan *vr_cycle_plan_decide(const VrProtection *row, const VrDomInfo *info,
+                                  const GPtrArray *disks, gboolean final, GError **error);
 
-/** Errors: NOT_FOUND (domain), REFUSED (no disk left, domain runs but @final), CONFLICT "domain-stopping", TRANSIENT. */
+/** Errors: NOT_FOUND (domain), REFUSED (no disk left, domain runs but @final), CONFLICT
+ * "domain-stopping", TRANSIENT. */
 VrCyclePlan *vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **error);
 
 /** Identity of the disks for VrProtection.disks. (transfer full) */

@@ -41,7 +41,8 @@ vr_cycle_manifests_open_base(VrApp *app, const VrProtection *row, GError **error
     JsonArray *array = vr_json_as_array(base);
 
     for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
-        JsonObject *object = vr_json_object(json_array_get_element(array, i), "a disk of the base", error);
+        JsonObject *object =
+            vr_json_object(json_array_get_element(array, i), "a disk of the base", error);
         const char *name = object ? vr_json_string(object, "name", DISK_NAME_MAX, error) : NULL;
         guint64 size_bytes;
         VrManifest *manifest;

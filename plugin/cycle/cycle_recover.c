@@ -6,10 +6,12 @@
 #include "qmp/checkpoint.h"
 #include "qmp/point.h"
 
-/* Everything arrived there before the crash: COMMIT again gives the same answer or says why not. NULL without
+/* Everything arrived there before the crash: COMMIT again gives the same answer or says why not.
+ * NULL without
  * @error: the target refused it, so it is not committed. */
 static VrRecoveryPoint *
-commit_again(VrPeerClient *peer, const VrCycleJournal *journal, GCancellable *cancel, GError **error)
+commit_again(VrPeerClient *peer, const VrCycleJournal *journal, GCancellable *cancel,
+             GError **error)
 {
     g_autoptr(JsonNode) node = journal->commit ? json_from_string(journal->commit, NULL) : NULL;
     g_autoptr(VrCycleCommit) commit = node ? vr_cycle_commit_from_json(node, error) : NULL;
@@ -24,14 +26,15 @@ commit_again(VrPeerClient *peer, const VrCycleJournal *journal, GCancellable *ca
     if (vr_error_is_transient(refused) || g_error_matches(refused, VR_ERROR, VR_ERROR_CANCELLED))
         g_propagate_error(error, g_steal_pointer(&refused));
     else
-        g_message("cycle %s of %s is given up: %s", journal->cycle, journal->uuid, refused->message);
+        g_message("cycle %s of %s is given up: %s", journal->cycle, journal->uuid,
+                  refused->message);
     return NULL;
 }
 
 /* What became of a cycle whose COMMIT may have got through. FALSE: cannot be known now. */
 static gboolean
-ask_target(VrApp *app, const VrProtection *row, const VrCycleJournal *journal, VrRecoveryPoint **ret_rp,
-           GCancellable *cancel, GError **error)
+ask_target(VrApp *app, const VrProtection *row, const VrCycleJournal *journal,
+           VrRecoveryPoint **ret_rp, GCancellable *cancel, GError **error)
 {
     VrPeerClient *peer = vr_peer_pool_get(app->peers, row->peer, error);
     g_autoptr(GError) local = NULL;
@@ -39,13 +42,15 @@ ask_target(VrApp *app, const VrProtection *row, const VrCycleJournal *journal, V
 
     if (peer == NULL)
         return FALSE;
-    if (vr_peer_client_cycle_status(peer, row->uuid, journal->cycle, &status, ret_rp, cancel, &local) &&
+    if (vr_peer_client_cycle_status(peer, row->uuid, journal->cycle, &status, ret_rp, cancel,
+                                    &local) &&
         status == VR_CYCLE_OPEN)
         *ret_rp = commit_again(peer, journal, cancel, &local);
     if (local == NULL)
         return TRUE;
-    g_propagate_prefixed_error(error, g_steal_pointer(&local),
-                               "domain '%s': whether its last cycle was committed is not known: ", row->name);
+    g_propagate_prefixed_error(
+        error, g_steal_pointer(&local),
+        "domain '%s': whether its last cycle was committed is not known: ", row->name);
     return FALSE;
 }
 

@@ -7,7 +7,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: what the files of the cycle engine share: the manifests of a protection, and recording a new base. */
+/** SECTION: what the files of the cycle engine share: the manifests of a protection, and recording
+ * a new base. */
 
 /** One VrManifest a disk, in the order of @disks. (element-type VrManifest) (transfer full) */
 GPtrArray *vr_cycle_manifests_open(VrApp *app, const char *uuid, GPtrArray *disks /* VrPlanDisk */,
@@ -22,16 +23,17 @@ gboolean vr_cycle_manifests_discard(GPtrArray *manifests, GError **error);
 /**
  * vr_cycle_row_put:
  *
- * Stores what a cycle changed in @row. The state is not the cycle's to write: somebody without the guard may have
- * changed it (unprotect), so @row takes the stored one.
+ * Stores what a cycle changed in @row. The state is not the cycle's to write: somebody without the
+ * guard may have changed it (unprotect), so @row takes the stored one.
  */
 gboolean vr_cycle_row_put(VrApp *app, VrProtection *row, GError **error);
 
 /**
  * vr_cycle_record:
  *
- * S11, first half: the new base in one transaction; the journal row says that the overlays belong to it. @row is updated too. What the target
- * committed (@rp) decides, @journal says which checkpoint and disks belong to it.
+ * S11, first half: the new base in one transaction; the journal row says that the overlays belong
+ * to it. @row is updated too. What the target committed (@rp) decides, @journal says which
+ * checkpoint and disks belong to it.
  */
 gboolean vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
                          const VrRecoveryPoint *rp, GError **error);

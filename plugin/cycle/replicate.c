@@ -19,7 +19,8 @@ record_failure(VrApp *app, const char *uuid, const GError *failure)
     row->last_error = vr_error_to_json_text(failure);
     row->last_error_us = g_get_real_time();
     if (!vr_cycle_row_put(app, row, &error))
-        g_warning("domain '%s': cannot record why its cycle failed: %s, ignoring", row->name, error->message);
+        g_warning("domain '%s': cannot record why its cycle failed: %s, ignoring", row->name,
+                  error->message);
     g_warning("domain '%s': replication cycle failed: %s", row->name, failure->message);
 }
 
@@ -33,8 +34,8 @@ vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPr
 
     if (!ok && !g_error_matches(local, VR_ERROR, VR_ERROR_CANCELLED))
         record_failure(app, uuid, local);
-    vr_scheduler_report(app->scheduler, uuid, local, done.point_us, done.consistency == VR_CONSISTENCY_APP,
-                        ok && done.domain_off);
+    vr_scheduler_report(app->scheduler, uuid, local, done.point_us,
+                        done.consistency == VR_CONSISTENCY_APP, ok && done.domain_off);
     if (ret_done != NULL && ok)
         *ret_done = done;
     if (!ok)

@@ -5,17 +5,21 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: cycles as the daemon runs them: engine, then what it means for schedule, health and state. */
+/** SECTION: cycles as the daemon runs them: engine, then what it means for schedule, health and
+ * state. */
 
-/** Runs one cycle and records how it ended. The caller holds the guard. Arguments as vr_cycle_run(). */
-gboolean vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyProgress *progress,
-                      GCancellable *cancel, VrCycleDone *ret_done, GError **error);
+/** Runs one cycle and records how it ended. The caller holds the guard. Arguments as
+ * vr_cycle_run(). */
+gboolean vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
+                      VrCopyProgress *progress, GCancellable *cancel, VrCycleDone *ret_done,
+                      GError **error);
 
 /** VrCycleFunc of the scheduler. */
 void vr_replicate_scheduled(gpointer app, const char *uuid, GCancellable *cancel);
 
-/** Puts a source's protection under the scheduler, with the times of its policy. FALSE if that cannot be read: new
- *  there, it is scheduled all the same, so that its cycles fail for all to see and go on when the policy is mended. */
+/** Puts a source's protection under the scheduler, with the times of its policy. FALSE if that
+ * cannot be read: new there, it is scheduled all the same, so that its cycles fail for all to see
+ * and go on when the policy is mended. */
 gboolean vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error);
 
 G_END_DECLS

@@ -19,7 +19,7 @@ typedef struct {
     VrRetry retry;
     gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
     gboolean idle, removed;
-    gboolean kicked; /* since its last cycle was started: what that cycle saw may be over */
+    gboolean kicked;      /* since its last cycle was started: what that cycle saw may be over */
     GCancellable *cancel; /* owned; of the cycle under way */
     Slice history[HISTORY];
 } Entry;
@@ -28,8 +28,8 @@ struct _VrScheduler {
     VrCycleFunc func;
     gpointer app; /* borrowed */
     guint max_transfers;
-    GThread *thread;    /* owned */
-    GThreadPool *pool;  /* owned */
+    GThread *thread;   /* owned */
+    GThreadPool *pool; /* owned */
 
     GMutex lock; /* guards what follows and every Entry */
     GCond changed;
@@ -69,13 +69,15 @@ random32(void)
     return value;
 }
 
-/* A cycle that neither succeeded nor failed (cancelled, or not its turn) leaves a retry that is due as it was. */
+/* A cycle that neither succeeded nor failed (cancelled, or not its turn) leaves a retry that is due
+ * as it was. */
 static void
 keep_distance(Entry *entry)
 {
     gint64 now = g_get_monotonic_time();
 
-    if (entry->kicked || entry->retry.failures == 0 || entry->retry.blocked || entry->retry.due_us > now)
+    if (entry->kicked || entry->retry.failures == 0 || entry->retry.blocked ||
+        entry->retry.due_us > now)
         return;
     entry->retry.due_us = now + entry->input.interval_us;
     entry->input.retry_at_us = vr_retry_due(&entry->retry);

@@ -27,12 +27,13 @@ void vr_scheduler_free(VrScheduler *self);
 void vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy);
 /** A cycle under way is cancelled; returns when it has ended. */
 void vr_scheduler_remove(VrScheduler *self, const char *uuid);
-/** The cause of a failure may be gone, a domain that was shut off may have started: looked at again, also if a cycle
- *  is under way that may not have seen it. @uuid NULL: all. */
+/** The cause of a failure may be gone, a domain that was shut off may have started: looked at
+ * again, also if a cycle is under way that may not have seen it. @uuid NULL: all. */
 void vr_scheduler_kick(VrScheduler *self, const char *uuid);
 
-/** Every cycle that ends says so, scheduled or not. @error: why it failed, or NULL. @point_us: wall time of the
- *  RP's instant. @idle: shut off with its last state on the replica: nothing is due until a kick. */
+/** Every cycle that ends says so, scheduled or not. @error: why it failed, or NULL. @point_us: wall
+ * time of the RP's instant. @idle: shut off with its last state on the replica: nothing is due
+ * until a kick. */
 void vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
                          gboolean app_consistent, gboolean idle);
 

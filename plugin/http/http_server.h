@@ -11,16 +11,16 @@ G_BEGIN_DECLS
 /**
  * SECTION: HTTP server: one listener, a table of routes, a thread per connection.
  *
- * Use: new, add_routes (any number of tables), start, free. Handlers run in the connection's thread and may block;
- * those that wait watch vr_http_request_cancel(). Limits are checked before a byte of body is accepted: route,
- * authorisation, declared length, then the bytes that really come.
+ * Use: new, add_routes (any number of tables), start, free. Handlers run in the connection's thread
+ * and may block; those that wait watch vr_http_request_cancel(). Limits are checked before a byte
+ * of body is accepted: route, authorisation, declared length, then the bytes that really come.
  */
 typedef struct _VrHttpServer VrHttpServer;
 typedef struct _VrHttpRequest VrHttpRequest;
 typedef struct _VrHttpReply VrHttpReply;
 
-/** Fill @reply or return FALSE with @error set: it becomes {"error": vr_error_to_json_object()} with the status of
- *  vr_error_http_status(). A reply left untouched is 204. */
+/** Fill @reply or return FALSE with @error set: it becomes {"error": vr_error_to_json_object()}
+ * with the status of vr_error_http_status(). A reply left untouched is 204. */
 typedef gboolean (*VrHttpHandler)(const VrHttpRequest *request, VrHttpReply *reply, gpointer data,
                                   GError **error);
 
@@ -28,12 +28,13 @@ typedef enum {
     VR_HTTP_BODY_NONE,  /* a body is refused */
     VR_HTTP_BODY_JSON,  /* parsed with limits; may be absent */
     VR_HTTP_BODY_BYTES, /* in memory */
-    VR_HTTP_BODY_FILE,  /* spooled into an unlinked temporary file in the server's spool directory */
+    VR_HTTP_BODY_FILE, /* spooled into an unlinked temporary file in the server's spool directory */
 } VrHttpBody;
 
 typedef struct {
-    const char *method;  /* "GET" (serves HEAD too), "PUT", "POST", "DELETE" */
-    const char *pattern; /* "/v1/things/{id}": a parameter is one whole segment; literal segments win */
+    const char *method; /* "GET" (serves HEAD too), "PUT", "POST", "DELETE" */
+    const char
+        *pattern; /* "/v1/things/{id}": a parameter is one whole segment; literal segments win */
     VrHttpHandler handler;
     VrHttpBody body;
     guint64 body_max; /* bytes; 0: 1 MiB */
@@ -57,10 +58,12 @@ VrHttpServer *vr_http_server_new_unix(const char *path, const char *group, GErro
  * @listen: ADDR:PORT, [V6]:PORT or :PORT (all addresses); port 0: any free one
  * @identity: borrowed, outlives the server
  *
- * TLS 1.3 with AES-GCM only; a client without a certificate, or that cannot prove its key, gets no HTTP. Which keys
- * are welcome is the authorise function's business. Errors: CONFLICT "address-in-use", INVALID "bad-address", INTERNAL.
+ * TLS 1.3 with AES-GCM only; a client without a certificate, or that cannot prove its key, gets no
+ * HTTP. Which keys are welcome is the authorise function's business. Errors: CONFLICT
+ * "address-in-use", INVALID "bad-address", INTERNAL.
  */
-VrHttpServer *vr_http_server_new_tls(const char *listen, const VrIdentity *identity, GError **error);
+VrHttpServer *vr_http_server_new_tls(const char *listen, const VrIdentity *identity,
+                                     GError **error);
 
 /** Stops listening, cancels waiting handlers, waits for all of them. */
 void vr_http_server_free(VrHttpServer *self);
@@ -68,7 +71,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrHttpServer, vr_http_server_free)
 
 /* All before vr_http_server_start(). */
 /** @routes: (array length=n): static */
-void vr_http_server_add_routes(VrHttpServer *self, const VrHttpRoute *routes, guint n, gpointer data);
+void vr_http_server_add_routes(VrHttpServer *self, const VrHttpRoute *routes, guint n,
+                               gpointer data);
 void vr_http_server_set_authorise(VrHttpServer *self, VrHttpAuthorise authorise, gpointer data);
 /** Directory for VR_HTTP_BODY_FILE; default g_get_tmp_dir(). */
 void vr_http_server_set_spool_dir(VrHttpServer *self, const char *dir);
@@ -78,14 +82,14 @@ gboolean vr_http_server_start(VrHttpServer *self, GError **error);
 guint16 vr_http_server_port(const VrHttpServer *self);
 
 /* The request. Everything is borrowed and lives as long as the handler runs. */
-/** Value of "{name}" in the pattern, decoded once, valid UTF-8 without control characters; never NULL for a name
- *  that the pattern has. */
+/** Value of "{name}" in the pattern, decoded once, valid UTF-8 without control characters; never
+ * NULL for a name that the pattern has. */
 const char *vr_http_request_param(const VrHttpRequest *request, const char *name);
 /** NULL if absent. */
 const char *vr_http_request_query(const VrHttpRequest *request, const char *name);
 /** @fallback if absent. Errors: INVALID "bad-query" (no number, above @max). */
-gboolean vr_http_request_query_uint(const VrHttpRequest *request, const char *name, guint64 fallback,
-                                    guint64 max, guint64 *ret, GError **error);
+gboolean vr_http_request_query_uint(const VrHttpRequest *request, const char *name,
+                                    guint64 fallback, guint64 max, guint64 *ret, GError **error);
 /** TRUE for "1" or "true". */
 gboolean vr_http_request_query_flag(const VrHttpRequest *request, const char *name);
 

@@ -15,9 +15,9 @@
 #include "storage/run_program.h"
 
 /*
- * Host facts: "activation:<uuid>" = number of the RP that is being prepared, until the generation advances;
- * "starting:<uuid>" from then until the domain was seen running, "autostart" or "once"; "refused:<uuid>" = the id that
- * must not be activated.
+ * Host facts: "activation:<uuid>" = number of the RP that is being prepared, until the generation
+ * advances; "starting:<uuid>" from then until the domain was seen running, "autostart" or "once";
+ * "refused:<uuid>" = the id that must not be activated.
  */
 
 #define HOLD_REASON "failed-over"
@@ -25,15 +25,15 @@
 
 typedef struct {
     VrApp *app;
-    VrProtection *row;         /* owned */
-    VrReplica *replica;        /* from the cache, put back */
-    VrGeneration *generation;  /* owned; requested */
-    const char *line;          /* borrowed */
+    VrProtection *row;        /* owned */
+    VrReplica *replica;       /* from the cache, put back */
+    VrGeneration *generation; /* owned; requested */
+    const char *line;         /* borrowed */
     guint64 number;
-    const char *root;          /* borrowed */
+    const char *root; /* borrowed */
     gboolean autostart;
-    JsonArray *networks;       /* borrowed, nullable */
-    char *dir;                 /* owned: where overlays and copies of attachments live */
+    JsonArray *networks; /* borrowed, nullable */
+    char *dir;           /* owned: where overlays and copies of attachments live */
 } Activation;
 
 static void
@@ -53,7 +53,8 @@ fact_key(const char *what, const char *uuid)
     return g_strdup_printf("%s:%s", what, uuid);
 }
 
-/* STORE/<uuid>/active: beside the layers, so that an overlay's backing file is on the same file system. */
+/* STORE/<uuid>/active: beside the layers, so that an overlay's backing file is on the same file
+ * system. */
 static char *
 active_dir(VrApp *app, const VrProtection *row, GError **error)
 {
@@ -73,8 +74,9 @@ is_target(VrApp *app, const VrProtection *row, GError **error)
 {
     if (row->role == VR_ROLE_TARGET)
         return TRUE;
-    vr_set_error(error, VR_ERROR_REFUSED, "not-target", NULL, "domain '%s': host '%s' is its source, not its target",
-                 row->name, app->config->name);
+    vr_set_error(error, VR_ERROR_REFUSED, "not-target", NULL,
+                 "domain '%s': host '%s' is its source, not its target", row->name,
+                 app->config->name);
     return FALSE;
 }
 
@@ -91,8 +93,7 @@ load(Activation *self, VrApp *app, const char *uuid, JsonNode *request, GError *
         return FALSE;
     self->autostart = json_object_get_boolean_member_with_default(object, "autostart", FALSE);
     networks = json_object_get_member(object, "networks");
-    self->networks =
-        vr_json_as_array(networks);
+    self->networks = vr_json_as_array(networks);
     self->generation = vr_generation_from_line(self->line, error);
     self->row = self->generation ? vr_state_protection_get(app->state, uuid, error) : NULL;
     if (self->row == NULL || !is_target(app, self->row, error))
@@ -117,8 +118,10 @@ check_generation(Activation *self, GError **error)
         return FALSE;
     }
     if (vr_generation_compare(mine, self->generation) != VR_GENERATION_BEHIND ||
-        strcmp(vr_generation_owner(self->generation), vr_identity_fingerprint(self->app->identity)) != 0) {
-        vr_set_error(error, VR_ERROR_REFUSED, "generation-mismatch", "Compare 'virt-replica info' on both hosts.",
+        strcmp(vr_generation_owner(self->generation),
+               vr_identity_fingerprint(self->app->identity)) != 0) {
+        vr_set_error(error, VR_ERROR_REFUSED, "generation-mismatch",
+                     "Compare 'virt-replica info' on both hosts.",
                      "domain '%s': the generation to activate does not follow the one of this host",
                      self->row->name);
         return FALSE;
@@ -139,7 +142,8 @@ check_head(Activation *self, GError **error)
         return TRUE;
     vr_set_error(error, VR_ERROR_REFUSED, "root-differs", "Start the failover again.",
                  "domain '%s': the newest recovery point here is not number %" G_GUINT64_FORMAT
-                 " with the root of the source", self->row->name, self->number);
+                 " with the root of the source",
+                 self->row->name, self->number);
     return FALSE;
 }
 
@@ -156,8 +160,8 @@ release(VrApp *app, const char *uuid, const char *number, GError **error)
     return ok;
 }
 
-/* Nothing of a replica that was being started is left: domain, overlays, the hold of their layers; the fence stands
- * again. Repeatable. */
+/* Nothing of a replica that was being started is left: domain, overlays, the hold of their layers;
+ * the fence stands again. Repeatable. */
 static gboolean
 take_back(VrApp *app, const VrProtection *row, const char *dir, GError **error)
 {
@@ -167,11 +171,12 @@ take_back(VrApp *app, const VrProtection *row, const char *dir, GError **error)
     g_autoptr(VrGeneration) generation = vr_generation_from_line(row->generation, error);
 
     return generation != NULL &&
-           vr_fence_put(app->fence, row->uuid, VR_FENCE_RECORD_REPLICA, peer ? peer->name : row->peer,
-                        vr_generation_id(generation), error) &&
+           vr_fence_put(app->fence, row->uuid, VR_FENCE_RECORD_REPLICA,
+                        peer ? peer->name : row->peer, vr_generation_id(generation), error) &&
            vr_dom_destroy(app->conn, row->uuid, error) &&
            vr_dom_undefine(app->conn, row->uuid, TRUE, error) && vr_remove_tree(dir, error) &&
-           (number == NULL || release(app, row->uuid, number, error)) && vr_state_set(app->state, key, NULL, error);
+           (number == NULL || release(app, row->uuid, number, error)) &&
+           vr_state_set(app->state, key, NULL, error);
 }
 
 static gboolean
@@ -220,7 +225,8 @@ static gboolean
 define(Activation *self, GError **error)
 {
     g_autoptr(GHashTable) disks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    g_autoptr(GHashTable) attachments = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr(GHashTable) attachments =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autofree char *source = NULL;
     g_autofree char *xml = NULL;
     g_autoptr(VrDomainModel) model = NULL;
@@ -289,7 +295,8 @@ answer(gboolean running, const char *root, const GError *error)
     return node;
 }
 
-/* We own the workload: whatever it takes, it must run. A domain that died meanwhile is started anew. */
+/* We own the workload: whatever it takes, it must run. A domain that died meanwhile is started
+ * anew. */
 static gboolean
 run_owned(VrApp *app, const char *uuid, GError **error)
 {
@@ -298,8 +305,8 @@ run_owned(VrApp *app, const char *uuid, GError **error)
 
     if (how == NULL)
         return TRUE;
-    return vr_fence_remove(app->fence, uuid, error) && vr_dom_start_paused(app->conn, uuid, error) &&
-           vr_dom_resume(app->conn, uuid, error) &&
+    return vr_fence_remove(app->fence, uuid, error) &&
+           vr_dom_start_paused(app->conn, uuid, error) && vr_dom_resume(app->conn, uuid, error) &&
            vr_dom_wait_running(app->conn, uuid, RUNNING_TIMEOUT_MS, NULL, error) &&
            vr_fault_point(VR_STEP_F5, error) &&
            vr_dom_set_autostart(app->conn, uuid, strcmp(how, "autostart") == 0, error) &&
@@ -318,7 +325,8 @@ run_and_answer(Activation *self)
     head = self->replica ? vr_replica_head(self->replica, &error) : NULL;
     ok = head != NULL && run_owned(self->app, self->row->uuid, &error);
     if (!ok)
-        g_warning("domain '%s' is owned by this host but does not run: %s", self->row->name, error->message);
+        g_warning("domain '%s' is owned by this host but does not run: %s", self->row->name,
+                  error->message);
     return answer(ok, head ? head->root : NULL, error);
 }
 
@@ -334,8 +342,8 @@ activate(Activation *self, GError **error)
     if (prepare(self, error) && advance(self, error))
         return vr_fault_point(VR_STEP_F4, error) ? run_and_answer(self) : NULL;
     if (!take_back(self->app, self->row, self->dir, &undo))
-        g_warning("domain '%s': the failover that failed is not undone completely: %s", self->row->name,
-                  undo->message);
+        g_warning("domain '%s': the failover that failed is not undone completely: %s",
+                  self->row->name, undo->message);
     return NULL;
 }
 
@@ -380,7 +388,8 @@ is_interrupted(VrApp *app, const char *uuid)
     return number != NULL;
 }
 
-/* Durable before anything else: what is left here does not execute, and is taken away as soon as that is possible. */
+/* Durable before anything else: what is left here does not execute, and is taken away as soon as
+ * that is possible. */
 static gboolean
 refuse(VrApp *app, const VrProtection *row, const VrGeneration *generation, GError **error)
 {
@@ -390,7 +399,8 @@ refuse(VrApp *app, const VrProtection *row, const VrGeneration *generation, GErr
     if (!vr_state_set(app->state, key, vr_generation_id(generation), error))
         return FALSE;
     if (is_interrupted(app, row->uuid) && !undo_interrupted(app, row, &undo))
-        g_warning("domain '%s': the failover that failed is not undone completely: %s", row->name, undo->message);
+        g_warning("domain '%s': the failover that failed is not undone completely: %s", row->name,
+                  undo->message);
     return TRUE;
 }
 
@@ -405,11 +415,13 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
     JsonNode *node;
     gboolean refused;
 
-    if (generation == NULL || !vr_guard_take(app->guards, uuid, "a planned failover", -1, NULL, error))
+    if (generation == NULL ||
+        !vr_guard_take(app->guards, uuid, "a planned failover", -1, NULL, error))
         return NULL;
     row = vr_state_protection_get(app->state, uuid, error);
     refused = row != NULL && strcmp(row->generation, line) != 0;
-    if (row == NULL || !is_target(app, row, error) || (refused && !refuse(app, row, generation, error))) {
+    if (row == NULL || !is_target(app, row, error) ||
+        (refused && !refuse(app, row, generation, error))) {
         vr_guard_release(app->guards, uuid);
         return NULL;
     }
@@ -424,5 +436,6 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
 gboolean
 vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
 {
-    return is_interrupted(app, row->uuid) ? undo_interrupted(app, row, error) : run_owned(app, row->uuid, error);
+    return is_interrupted(app, row->uuid) ? undo_interrupted(app, row, error)
+                                          : run_owned(app, row->uuid, error);
 }

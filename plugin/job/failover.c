@@ -5,7 +5,8 @@
 #include "policies/fault.h"
 #include "qmp/domain_ops.h"
 
-#define LATE_SHUTDOWN_US (20 * G_TIME_SPAN_SECOND) /* a guest that was asked to power off may still do it */
+#define LATE_SHUTDOWN_US                                                                           \
+    (20 * G_TIME_SPAN_SECOND) /* a guest that was asked to power off may still do it */
 #define UNDO_TRIES 10
 
 static char *
@@ -42,8 +43,8 @@ vr_failover_cancelled(VrFailover *self, GError **error)
 {
     if (!g_cancellable_is_cancelled(vr_job_cancellable(self->job)))
         return FALSE;
-    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "the failover of domain '%s' was cancelled",
-                 self->row->name);
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
+                 "the failover of domain '%s' was cancelled", self->row->name);
     return TRUE;
 }
 
@@ -57,7 +58,8 @@ settle(VrFailover *self, VrProtectionEvent event, const char *generation, GError
     if (!vr_state_begin(state, error))
         return FALSE;
     if (vr_app_set_state(self->app, self->row->uuid, event, NULL, error) &&
-        vr_failover_set_fact(self, "ran", NULL, error) && vr_failover_set_fact(self, "generation", NULL, error))
+        vr_failover_set_fact(self, "ran", NULL, error) &&
+        vr_failover_set_fact(self, "generation", NULL, error))
         row = vr_state_protection_get(state, self->row->uuid, error);
     if (row != NULL && generation != NULL) {
         g_free(row->generation);
@@ -91,7 +93,8 @@ vr_failover_finish(VrFailover *self, GError **error)
 
     if (stopped != NULL)
         vr_job_result_double(self->job, "downtime_seconds",
-                             (double) (g_get_real_time() - g_ascii_strtoll(stopped, NULL, 10)) / G_USEC_PER_SEC);
+                             (double) (g_get_real_time() - g_ascii_strtoll(stopped, NULL, 10)) /
+                                 G_USEC_PER_SEC);
     vr_job_step(self->job, "finish");
     for (;;) {
         g_autoptr(GError) local = NULL;
@@ -123,8 +126,8 @@ start_again(VrFailover *self, GError **error)
     case VR_DOM_SHUTOFF:
         return vr_dom_start(self->app->conn, self->row->uuid, error);
     case VR_DOM_STOPPING:
-        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-stopping", NULL, "domain '%s' is shutting down",
-                     self->row->name);
+        vr_set_error(error, VR_ERROR_TRANSIENT, "domain-stopping", NULL,
+                     "domain '%s' is shutting down", self->row->name);
         return FALSE;
     case VR_DOM_RUNNING:
     case VR_DOM_PAUSED:
@@ -141,7 +144,8 @@ wait_for_late_shutdown(VrFailover *self)
 {
     gint64 until = g_get_monotonic_time() + LATE_SHUTDOWN_US;
 
-    while (self->asked && self->ran && !vr_job_stopping(self->job) && g_get_monotonic_time() < until) {
+    while (self->asked && self->ran && !vr_job_stopping(self->job) &&
+           g_get_monotonic_time() < until) {
         g_autoptr(GError) local = NULL;
         VrDomState state;
 
@@ -183,8 +187,8 @@ vr_failover_undo(VrFailover *self, GError *cause, GError **error)
         gboolean ok = restore_domain(self, &local);
 
         if (!ok && !vr_error_is_transient(local) && ++refusals >= UNDO_TRIES) {
-            g_warning("domain '%s': the failover that failed is not undone completely: %s", self->row->name,
-                      local->message);
+            g_warning("domain '%s': the failover that failed is not undone completely: %s",
+                      self->row->name, local->message);
             g_clear_error(&local);
             ok = TRUE;
         }

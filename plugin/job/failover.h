@@ -5,7 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: a planned failover on its source, and its two ends. In the job's thread, its guard held. */
+/** SECTION: a planned failover on its source, and its two ends. In the job's thread, its guard
+ * held. */
 
 #define VR_FAILOVER_ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 500)
 
@@ -18,22 +19,24 @@ typedef struct {
     gboolean ran;       /* the domain ran when the failover began */
     gboolean asked;     /* its guest may have been asked to power off and is perhaps still at it */
     gboolean owned;     /* the target has said that it is the owner */
-    gint64 not_yet_us;  /* monotonic: first answer of the target that it cannot take over, 0: none */
+    gint64 not_yet_us; /* monotonic: first answer of the target that it cannot take over, 0: none */
 } VrFailover;
 
 /** A fact of the host, "failover-@what:<uuid>"; NULL removes it. */
-gboolean vr_failover_set_fact(VrFailover *self, const char *what, const char *value, GError **error);
+gboolean vr_failover_set_fact(VrFailover *self, const char *what, const char *value,
+                              GError **error);
 /** FALSE if the database cannot be read; a fact that is not there is NULL. */
 gboolean vr_failover_get_fact(VrFailover *self, const char *what, char **ret_value, GError **error);
 
 /** TRUE with CANCELLED if the job is cancelled or the daemon is stopping. */
 gboolean vr_failover_cancelled(VrFailover *self, GError **error);
 
-/** The target is the owner: whatever it takes, that is recorded. Errors: CANCELLED, the daemon is stopping. */
+/** The target is the owner: whatever it takes, that is recorded. Errors: CANCELLED, the daemon is
+ * stopping. */
 gboolean vr_failover_finish(VrFailover *self, GError **error);
 
-/** All as before: unfenced, started if it ran, replicated again. @cause: (transfer full). FALSE always, with @cause, or
- *  with CANCELLED when the daemon is stopping before it is done. */
+/** All as before: unfenced, started if it ran, replicated again. @cause: (transfer full). FALSE
+ * always, with @cause, or with CANCELLED when the daemon is stopping before it is done. */
 gboolean vr_failover_undo(VrFailover *self, GError *cause, GError **error);
 
 G_END_DECLS

@@ -28,15 +28,16 @@ ask_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **err
     g_autofree char *text = NULL;
     gint64 id;
 
-    answer = vr_peer_client_action(peer, row->uuid, "planned-failover", request, vr_job_cancellable(job), error);
+    answer = vr_peer_client_action(peer, row->uuid, "planned-failover", request,
+                                   vr_job_cancellable(job), error);
     if (answer == NULL)
         return 0;
     id = JSON_NODE_HOLDS_OBJECT(answer)
              ? json_object_get_int_member_with_default(json_node_get_object(answer), "job", 0)
              : 0;
     if (id <= 0) {
-        vr_set_error(error, VR_ERROR_INTERNAL, "bad-message", NULL, "peer '%s' did not name its job",
-                     vr_peer_client_name(peer));
+        vr_set_error(error, VR_ERROR_INTERNAL, "bad-message", NULL,
+                     "peer '%s' did not name its job", vr_peer_client_name(peer));
         return 0;
     }
     text = g_strdup_printf("%" G_GINT64_FORMAT, id);
@@ -52,12 +53,13 @@ wait_again(VrJob *job, const char *domain, GError **error)
     g_usleep(ASK_AGAIN_US);
     if (!g_cancellable_is_cancelled(vr_job_cancellable(job)))
         return TRUE;
-    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "the failover of domain '%s' was cancelled", domain);
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
+                 "the failover of domain '%s' was cancelled", domain);
     return FALSE;
 }
 
-/* Starts the source's job. One that was asked for by us of before, whose answer we never had, is awaited. 0 with @error
- * or, when it has moved the domain meanwhile, without. */
+/* Starts the source's job. One that was asked for by us of before, whose answer we never had, is
+ * awaited. 0 with @error or, when it has moved the domain meanwhile, without. */
 static gint64
 start_at_source(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *peer, GError **error)
 {
@@ -167,7 +169,8 @@ follow(VrJob *job, VrPeerClient *peer, gint64 id, GError **error)
 }
 
 gboolean
-vr_failover_follow(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *peer, GError **error)
+vr_failover_follow(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *peer,
+                   GError **error)
 {
     g_autoptr(GError) local = NULL;
     gint64 id = start_at_source(job, app, row, peer, &local);

@@ -128,7 +128,8 @@ save(VrJob *job)
     refresh_row(job);
     if (vr_state_job_update(job->state, job->row, &error))
         return TRUE;
-    g_warning("job %" G_GINT64_FORMAT ": cannot record its state: %s, ignoring", job->row->id, error->message);
+    g_warning("job %" G_GINT64_FORMAT ": cannot record its state: %s, ignoring", job->row->id,
+              error->message);
     return FALSE;
 }
 

@@ -10,10 +10,12 @@
 G_BEGIN_DECLS
 
 /**
- * SECTION: jobs: long operations with named steps, each in its own thread, recorded in the database.
+ * SECTION: jobs: long operations with named steps, each in its own thread, recorded in the
+ * database.
  *
- * A job survives a restart of the daemon: its row stays unfinished and vr_jobs_resume() runs it again from
- * the start, so every step of every kind must be safe to repeat. One job a protection at a time.
+ * A job survives a restart of the daemon: its row stays unfinished and vr_jobs_resume() runs it
+ * again from the start, so every step of every kind must be safe to repeat. One job a protection at
+ * a time.
  */
 typedef struct _VrJobs VrJobs;
 typedef struct _VrJob VrJob;

@@ -15,12 +15,12 @@
 #include "storage/json_util.h"
 
 /*
- * Planned failover on the source. What must outlive this job as well as a crash are facts of the host, durable before
- * the step that needs them:
- *   "failover-ran:<uuid>"         "yes" if the domain ran when the failover began
- *   "failover-generation:<uuid>"  the line sent to the target; from then on only the target knows who owns the workload
- * Up to there an error starts the source again; afterwards the source starts again only when the target has refused
- * that generation for good. The protection leaves the state failing-over in the transaction that drops the facts.
+ * Planned failover on the source. What must outlive this job as well as a crash are facts of the
+ * host, durable before the step that needs them: "failover-ran:<uuid>"         "yes" if the domain
+ * ran when the failover began "failover-generation:<uuid>"  the line sent to the target; from then
+ * on only the target knows who owns the workload Up to there an error starts the source again;
+ * afterwards the source starts again only when the target has refused that generation for good. The
+ * protection leaves the state failing-over in the transaction that drops the facts.
  */
 const char *const vr_job_failover_steps[] = {
     "check", "catch up", "shut down", "final replication", "hand over", "finish", NULL,
@@ -28,7 +28,8 @@ const char *const vr_job_failover_steps[] = {
 
 #define CATCH_UP_ROUNDS 3
 #define SMALL_DELTA (G_GUINT64_CONSTANT(16) << 20)
-#define TAKE_OVER_US G_TIME_SPAN_MINUTE /* so long the target may answer that it cannot take over yet */
+#define TAKE_OVER_US                                                                               \
+    G_TIME_SPAN_MINUTE /* so long the target may answer that it cannot take over yet */
 
 static gboolean
 step_check(VrFailover *self, GError **error)
@@ -52,13 +53,16 @@ step_check(VrFailover *self, GError **error)
     if (info == NULL)
         return FALSE;
     if (info->managed_save) {
-        vr_set_error(error, VR_ERROR_REFUSED, "managed-save", "Start it, or remove the image: virsh managedsave-remove.",
-                     "domain '%s' has a managed save image, whose memory state would be lost", info->name);
+        vr_set_error(error, VR_ERROR_REFUSED, "managed-save",
+                     "Start it, or remove the image: virsh managedsave-remove.",
+                     "domain '%s' has a managed save image, whose memory state would be lost",
+                     info->name);
         return FALSE;
     }
     self->ran = info->state != VR_DOM_SHUTOFF;
     self->row->autostart = info->autostart;
-    return vr_check_source(self->app, &wanted, findings, NULL, vr_job_cancellable(self->job), error) &&
+    return vr_check_source(self->app, &wanted, findings, NULL, vr_job_cancellable(self->job),
+                           error) &&
            vr_check_passed(findings, self->row->name, error) &&
            vr_state_protection_put(self->app->state, self->row, error);
 }
@@ -115,13 +119,15 @@ begin_failing_over(VrFailover *self, GError **error)
 static gboolean
 shut_down(VrFailover *self, GError **error)
 {
-    gboolean force = json_object_get_boolean_member_with_default(vr_job_args(self->job), "force", FALSE);
+    gboolean force =
+        json_object_get_boolean_member_with_default(vr_job_args(self->job), "force", FALSE);
     g_autoptr(VrPolicy) policy = vr_policy_files_get(self->app->policies, self->row->policy, error);
 
     if (policy == NULL)
         return FALSE;
     self->asked = TRUE;
-    if (!vr_dom_shutdown(self->app->conn, self->row->uuid, (guint) (policy->shutdown_timeout_us / 1000), force, NULL,
+    if (!vr_dom_shutdown(self->app->conn, self->row->uuid,
+                         (guint) (policy->shutdown_timeout_us / 1000), force, NULL,
                          vr_job_cancellable(self->job), error))
         return FALSE;
     self->asked = FALSE;
@@ -201,7 +207,8 @@ new_generation(VrFailover *self, GError **error)
     g_autoptr(VrGeneration) next = NULL;
     g_autofree char *line = NULL;
 
-    if (mine == NULL || !fence_source(self, error) || !vr_fault_point(VR_STEP_F3, error) || !still_off(self, error))
+    if (mine == NULL || !fence_source(self, error) || !vr_fault_point(VR_STEP_F3, error) ||
+        !still_off(self, error))
         return FALSE;
     next = vr_generation_advance(mine, id, self->row->peer);
     line = vr_generation_to_line(next);
@@ -211,7 +218,8 @@ new_generation(VrFailover *self, GError **error)
     return TRUE;
 }
 
-/* The target promises never to activate that generation, unless it did. FALSE: cannot be known now. */
+/* The target promises never to activate that generation, unless it did. FALSE: cannot be known now.
+ */
 static gboolean
 ask_to_refuse(VrFailover *self, gboolean *ret_refused, GError **error)
 {
@@ -241,10 +249,12 @@ activation_error(JsonNode *answer)
         return NULL;
     if (cause != NULL)
         return vr_error_from_json_object(cause);
-    return vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL, "the target does not say why the replica does not run");
+    return vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
+                        "the target does not say why the replica does not run");
 }
 
-/* A target that cannot be reached is asked for ever, one that says "not yet" for some time only: the guest is off. */
+/* A target that cannot be reached is asked for ever, one that says "not yet" for some time only:
+ * the guest is off. */
 static gboolean
 may_ask_again(VrFailover *self, const GError *reason)
 {
@@ -272,7 +282,8 @@ try_hand_over(VrFailover *self, JsonNode *request, GError **error)
     gboolean refused = FALSE;
 
     if (!give_up) {
-        answer = vr_peer_client_action(self->peer, self->row->uuid, "activate", request, NULL, &local);
+        answer =
+            vr_peer_client_action(self->peer, self->row->uuid, "activate", request, NULL, &local);
         if (answer != NULL) {
             GError *not_yet = activation_error(answer);
 
@@ -295,7 +306,8 @@ try_hand_over(VrFailover *self, JsonNode *request, GError **error)
     if (local == NULL)
         (void) vr_failover_cancelled(self, error);
     else
-        vr_set_error(error, VR_ERROR_TRANSIENT, "not-taken-over", "Remove the cause there, then fail over again.",
+        vr_set_error(error, VR_ERROR_TRANSIENT, "not-taken-over",
+                     "Remove the cause there, then fail over again.",
                      "domain '%s': host '%s' could not take it over: %s", self->row->name,
                      vr_peer_client_name(self->peer), local->message);
     return NOT_HANDED_OVER;
@@ -344,7 +356,8 @@ run_source(VrFailover *self, GError **error)
     g_autoptr(GError) local = NULL;
     gboolean may_undo = TRUE;
 
-    if ((self->line != NULL || stop_and_replicate(self, &local)) && step_hand_over(self, &may_undo, &local))
+    if ((self->line != NULL || stop_and_replicate(self, &local)) &&
+        step_hand_over(self, &may_undo, &local))
         return vr_failover_finish(self, error);
     if (may_undo && vr_job_stopping(self->job)) { /* the next start goes on */
         (void) vr_failover_cancelled(self, error);
@@ -401,7 +414,8 @@ lead_guarded(VrFailover *self, GError **error)
     }
     if (cause != NULL)
         return vr_failover_undo(self, cause, error);
-    return (self->row->state == VR_PROTECTION_FAILING_OVER || step_check(self, error)) && run_source(self, error);
+    return (self->row->state == VR_PROTECTION_FAILING_OVER || step_check(self, error)) &&
+           run_source(self, error);
 }
 
 static gboolean

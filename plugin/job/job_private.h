@@ -38,8 +38,8 @@ VrJob *vr_job_ref(VrJob *job);
 void vr_job_unref(VrJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrJob, vr_job_unref)
 
-/** Records how it ended. @error: NULL if @ok. FALSE if the database does not take it: repeat it, or the job runs
- *  again after a restart. */
+/** Records how it ended. @error: NULL if @ok. FALSE if the database does not take it: repeat it, or
+ * the job runs again after a restart. */
 gboolean vr_job_finish(VrJob *job, gboolean ok, const GError *error);
 
 /** TRUE if the daemon's stop is what ended it, so that it goes on at the next start. */

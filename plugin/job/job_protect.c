@@ -10,14 +10,15 @@
 #include "storage/file_util.h"
 
 /*
- * check changes nothing. create makes the rows on both hosts; from there an error that retrying cannot mend, or
- * cancelling, takes everything away again. initial replication resumes with what the target holds. What cannot be taken
- * away leaves the protection disabling, for unprotect.
+ * check changes nothing. create makes the rows on both hosts; from there an error that retrying
+ * cannot mend, or cancelling, takes everything away again. initial replication resumes with what
+ * the target holds. What cannot be taken away leaves the protection disabling, for unprotect.
  */
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
 #define UNDO_US (15 * G_TIME_SPAN_SECOND)
 
-const char *const vr_job_protect_steps[] = {"check", "create", "initial replication", "finalize", NULL};
+const char *const vr_job_protect_steps[] = {"check", "create", "initial replication", "finalize",
+                                            NULL};
 
 static char **
 excluded(VrJob *job)
@@ -41,7 +42,8 @@ step_check(VrJob *job, VrApp *app, VrCheckFacts *facts, GError **error)
     };
 
     vr_job_step(job, "check");
-    policy = vr_policy_files_get(app->policies, json_object_get_string_member(vr_job_args(job), "policy"), error);
+    policy = vr_policy_files_get(app->policies,
+                                 json_object_get_string_member(vr_job_args(job), "policy"), error);
     return policy != NULL &&
            vr_check_source(app, &wanted, findings, facts, vr_job_cancellable(job), error) &&
            vr_check_passed(findings, facts->name, error);
@@ -64,7 +66,8 @@ insert_row(VrJob *job, VrApp *app, const VrCheckFacts *facts, GError **error)
     row->policy_text = g_strdup("");
     row->state = VR_PROTECTION_ENABLING;
     row->generation = vr_generation_to_line(generation);
-    row->exclude = g_strdup(json_object_get_string_member_with_default(vr_job_args(job), "exclude", ""));
+    row->exclude =
+        g_strdup(json_object_get_string_member_with_default(vr_job_args(job), "exclude", ""));
     row->created_us = g_get_real_time();
     row->autostart = facts->autostart;
     return vr_state_protection_put(app->state, row, error);
@@ -118,8 +121,8 @@ wait_retry(VrJob *job, VrApp *app, const GError *reason, guint failures, GError 
     vr_job_waiting(job, NULL);
     if (!g_cancellable_is_cancelled(vr_job_cancellable(job)))
         return TRUE;
-    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "job %" G_GINT64_FORMAT " was cancelled",
-                 vr_job_id(job));
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
+                 "job %" G_GINT64_FORMAT " was cancelled", vr_job_id(job));
     return FALSE;
 }
 
@@ -129,8 +132,8 @@ step_replicate(VrJob *job, VrApp *app, GError **error)
     VrCycleWanted wanted = {0};
 
     vr_job_step(job, "initial replication");
-    return vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job), vr_job_cancellable(job), NULL,
-                        error);
+    return vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job),
+                        vr_job_cancellable(job), NULL, error);
 }
 
 static gboolean
@@ -145,11 +148,13 @@ step_finalize(VrJob *job, VrApp *app, GError **error)
     peer = row ? vr_peer_pool_get(app->peers, row->peer, error) : NULL;
     if (peer == NULL)
         return FALSE;
-    answer = vr_peer_client_action(peer, row->uuid, "finalize", NULL, vr_job_cancellable(job), error);
+    answer =
+        vr_peer_client_action(peer, row->uuid, "finalize", NULL, vr_job_cancellable(job), error);
     return answer != NULL && vr_replicate_schedule(app, row, error);
 }
 
-/* Until the target is known to have accepted our generation, a replica there may be an older one: it refuses ours. */
+/* Until the target is known to have accepted our generation, a replica there may be an older one:
+ * it refuses ours. */
 static gboolean
 is_our_replica(VrApp *app, const VrProtection *row, gboolean *ret_ours, GError **error)
 {
@@ -195,8 +200,8 @@ leave_to_unprotect(VrApp *app, const VrProtection *row, const GError *reason)
 {
     g_autoptr(GError) error = NULL;
 
-    g_warning("domain '%s': not everything of the protection that failed could be removed: %s", row->name,
-              reason->message);
+    g_warning("domain '%s': not everything of the protection that failed could be removed: %s",
+              row->name, reason->message);
     if (row->state == VR_PROTECTION_ENABLING)
         (void) vr_state_protection_delete(app->state, row->uuid, &error);
     else
@@ -256,7 +261,8 @@ create_and_replicate(VrJob *job, VrApp *app, GError **error)
     for (guint failures = 1;; failures++) {
         g_autoptr(GError) local = NULL;
 
-        if (step_create(job, app, &local) && step_replicate(job, app, &local) && step_finalize(job, app, &local))
+        if (step_create(job, app, &local) && step_replicate(job, app, &local) &&
+            step_finalize(job, app, &local))
             return TRUE;
         if (vr_retry_classify(local) != VR_RETRY_AGAIN) {
             g_propagate_error(error, g_steal_pointer(&local));
@@ -292,7 +298,8 @@ own_row(VrJob *job, VrApp *app, VrProtection **ret_row, GError **error)
     }
     if (row != NULL && (!vr_job_resumed(job) || row->role != VR_ROLE_SOURCE)) {
         vr_set_error(error, VR_ERROR_REFUSED, "already-protected", "See 'virt-replica info'.",
-                     "domain '%s' is protected already, state '%s'", row->name, vr_protection_state_name(row->state));
+                     "domain '%s' is protected already, state '%s'", row->name,
+                     vr_protection_state_name(row->state));
         return FALSE;
     }
     *ret_row = g_steal_pointer(&row);

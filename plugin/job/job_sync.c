@@ -20,7 +20,8 @@ vr_job_sync_run(VrJob *job, gpointer data, GError **error)
         return FALSE;
     row = vr_state_protection_get(app->state, vr_job_uuid(job), error);
     ok = row != NULL && vr_protection_admits(row->state, VR_OPERATION_SYNC, error) &&
-         vr_replicate(app, row->uuid, &wanted, vr_job_progress(job), vr_job_cancellable(job), &done, error);
+         vr_replicate(app, row->uuid, &wanted, vr_job_progress(job), vr_job_cancellable(job), &done,
+                      error);
     vr_guard_release(app->guards, vr_job_uuid(job));
     if (!ok)
         return FALSE;

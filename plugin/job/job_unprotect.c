@@ -23,9 +23,10 @@ step_check(VrJob *job, VrApp *app, VrProtection *row, GError **error)
     if (peer == NULL)
         return FALSE;
     if (row->state == VR_PROTECTION_FAILED_OVER) {
-        vr_set_error(error, VR_ERROR_REFUSED, "replica-in-use", "Keep the protection while the domain runs there.",
-                     "domain '%s' runs on host '%s' from its replica, and must stay fenced here", row->name,
-                     vr_peer_client_name(peer));
+        vr_set_error(error, VR_ERROR_REFUSED, "replica-in-use",
+                     "Keep the protection while the domain runs there.",
+                     "domain '%s' runs on host '%s' from its replica, and must stay fenced here",
+                     row->name, vr_peer_client_name(peer));
         return FALSE;
     }
     if (!vr_peer_client_hello(peer, NULL, vr_job_cancellable(job), error))
@@ -49,7 +50,8 @@ step_target(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
     vr_job_step(job, "target");
     if (peer == NULL)
         return FALSE;
-    answer = vr_peer_client_protection_delete(peer, row->uuid, keeps_replica(job), vr_job_cancellable(job), error);
+    answer = vr_peer_client_protection_delete(peer, row->uuid, keeps_replica(job),
+                                              vr_job_cancellable(job), error);
     return answer != NULL;
 }
 
@@ -67,8 +69,8 @@ step_verify(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
     }
     if (left > 0) {
         vr_set_error(error, VR_ERROR_INTERNAL, "leftovers", "Run unprotect again.",
-                     "domain '%s': %u checkpoints or bitmaps were still there after their removal", row->name,
-                     left);
+                     "domain '%s': %u checkpoints or bitmaps were still there after their removal",
+                     row->name, left);
         return FALSE;
     }
     return vr_fence_remove(app->fence, row->uuid, error) &&

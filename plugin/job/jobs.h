@@ -5,7 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: the kinds of jobs, one file each (job_*.c). Every step may be repeated after a restart. */
+/** SECTION: the kinds of jobs, one file each (job_*.c). Every step may be repeated after a restart.
+ */
 
 extern const VrJobKind vr_job_kinds[];
 extern const guint vr_n_job_kinds;
@@ -27,8 +28,8 @@ gboolean vr_job_failover_run(VrJob *job, gpointer app, GError **error);
 /** Takes the protection's guard for @job, waiting for a cycle under way. */
 gboolean vr_job_take_guard(VrJob *job, VrApp *app, GError **error);
 
-/** Removes what this host, the source, holds for a protection: jobs, checkpoints, bitmaps, scratch, manifests. A
- *  domain that is gone is fine. */
+/** Removes what this host, the source, holds for a protection: jobs, checkpoints, bitmaps, scratch,
+ * manifests. A domain that is gone is fine. */
 gboolean vr_source_leave(VrApp *app, const char *uuid, GError **error);
 
 G_END_DECLS

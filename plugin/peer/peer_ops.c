@@ -54,17 +54,20 @@ read_put(JsonNode *request, Put *put, GError **error)
 static gboolean
 policy_is_valid(const Put *put, GError **error)
 {
-    g_autoptr(VrPolicy) policy = vr_name_valid(put->policy)
-                                     ? vr_policy_parse(put->policy, "policy of the source", put->policy_text,
-                                                       strlen(put->policy_text), error)
-                                     : NULL;
+    g_autoptr(VrPolicy) policy =
+        vr_name_valid(put->policy)
+            ? vr_policy_parse(put->policy, "policy of the source", put->policy_text,
+                              strlen(put->policy_text), error)
+            : NULL;
 
     if (policy == NULL && error != NULL && *error == NULL)
-        vr_set_error(error, VR_ERROR_INVALID, "bad-policy-name", NULL, "the policy's name is not valid");
+        vr_set_error(error, VR_ERROR_INVALID, "bad-policy-name", NULL,
+                     "the policy's name is not valid");
     return policy != NULL;
 }
 
-/* The checks that were answered as findings before are repeated: a peer is not believed to have asked. */
+/* The checks that were answered as findings before are repeated: a peer is not believed to have
+ * asked. */
 static gboolean
 may_create(VrApp *app, const char *peer, JsonNode *request, const Put *put, GError **error)
 {
@@ -97,7 +100,8 @@ same_generation(const VrProtection *row, const char *line, GError **error)
         return FALSE;
     if (vr_generation_compare(mine, theirs) == VR_GENERATION_SAME)
         return TRUE;
-    vr_set_error(error, VR_ERROR_REFUSED, "generation-mismatch", "Compare 'virt-replica info' on both hosts.",
+    vr_set_error(error, VR_ERROR_REFUSED, "generation-mismatch",
+                 "Compare 'virt-replica info' on both hosts.",
                  "domain '%s': the sender's generation is %s compared with the one here", row->name,
                  vr_generation_relation_name(vr_generation_compare(theirs, mine)));
     return FALSE;
@@ -143,10 +147,11 @@ static gboolean
 fence_replica(VrApp *app, const VrProtection *row, GError **error)
 {
     g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, error);
-    g_autoptr(VrGeneration) generation = peer ? vr_generation_from_line(row->generation, error) : NULL;
+    g_autoptr(VrGeneration) generation =
+        peer ? vr_generation_from_line(row->generation, error) : NULL;
 
-    return generation != NULL && vr_fence_put(app->fence, row->uuid, VR_FENCE_RECORD_REPLICA, peer->name,
-                                              vr_generation_id(generation), error);
+    return generation != NULL && vr_fence_put(app->fence, row->uuid, VR_FENCE_RECORD_REPLICA,
+                                              peer->name, vr_generation_id(generation), error);
 }
 
 /* The checks took their time: another peer may have got there first. */
@@ -158,7 +163,8 @@ still_free(VrApp *app, const VrProtection *row, GError **error)
 
     if (other != NULL)
         vr_set_error(error, VR_ERROR_CONFLICT, "protection-exists", "Try again in a moment.",
-                     "domain '%s' got a replica on host '%s' in the meantime", row->name, app->config->name);
+                     "domain '%s' got a replica on host '%s' in the meantime", row->name,
+                     app->config->name);
     else if (!g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
         g_propagate_error(error, g_steal_pointer(&local));
     else
@@ -193,7 +199,8 @@ protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *requ
     if (model == NULL)
         return NULL;
     if (strcmp(model->uuid, uuid) != 0) {
-        vr_set_error(error, VR_ERROR_INVALID, "uuid-differs", NULL, "the domain's UUID is not %s", uuid);
+        vr_set_error(error, VR_ERROR_INVALID, "uuid-differs", NULL, "the domain's UUID is not %s",
+                     uuid);
         return NULL;
     }
     row = vr_state_protection_get(app->state, uuid, NULL);
@@ -217,8 +224,7 @@ protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *requ
     replace(&row->policy, put.policy);
     replace(&row->policy_text, put.policy_text);
     replace(&row->exclude, put.exclude);
-    if (!store_row(app, row, created, error) ||
-        !store_networks(app, uuid, put.networks, error))
+    if (!store_row(app, row, created, error) || !store_networks(app, uuid, put.networks, error))
         return NULL;
     return empty_object();
 }
@@ -234,7 +240,8 @@ delete_guarded(VrApp *app, const char *uuid, gboolean keep_replica, GError **err
         return NULL;
     if (row->role != VR_ROLE_TARGET || row->state == VR_PROTECTION_FAILED_OVER) {
         vr_set_error(error, VR_ERROR_REFUSED, "replica-in-use", "Fail back first.",
-                     "domain '%s' runs on host '%s' from this replica", row->name, app->config->name);
+                     "domain '%s' runs on host '%s' from this replica", row->name,
+                     app->config->name);
         return NULL;
     }
     if (keep_replica)
@@ -275,9 +282,11 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
     g_autofree char *xml = head ? vr_replica_domain_xml(replica, head->number, error) : NULL;
     g_autoptr(VrDomainModel) model = xml ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
     g_autoptr(GHashTable) networks =
-        model ? vr_target_networks(app, peer, sent ? json_node_get_array(sent) : NULL, error) : NULL;
+        model ? vr_target_networks(app, peer, sent ? json_node_get_array(sent) : NULL, error)
+              : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
-    gboolean ok = networks != NULL && vr_target_check_domain(app, model, networks, findings, error) &&
+    gboolean ok = networks != NULL &&
+                  vr_target_check_domain(app, model, networks, findings, error) &&
                   vr_check_passed(findings, model->name, error);
 
     if (replica != NULL)
@@ -297,15 +306,15 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
     if (row == NULL)
         return NULL;
     if (row->role != VR_ROLE_SOURCE) {
-        vr_set_error(error, VR_ERROR_REFUSED, "not-source", NULL, "domain '%s': host '%s' is not its source",
-                     row->name, app->config->name);
+        vr_set_error(error, VR_ERROR_REFUSED, "not-source", NULL,
+                     "domain '%s': host '%s' is not its source", row->name, app->config->name);
         return NULL;
     }
     args = json_object_new();
-    json_object_set_boolean_member(
-        args, "force",
-        request && JSON_NODE_HOLDS_OBJECT(request) &&
-            json_object_get_boolean_member_with_default(json_node_get_object(request), "force", FALSE));
+    json_object_set_boolean_member(args, "force",
+                                   request && JSON_NODE_HOLDS_OBJECT(request) &&
+                                       json_object_get_boolean_member_with_default(
+                                           json_node_get_object(request), "force", FALSE));
     if (!vr_jobs_start(app->jobs, "failover", uuid, row->name, args, &id, error))
         return NULL;
     reply = json_object_new();
@@ -348,7 +357,8 @@ job(gpointer data, const char *peer, gint64 id, GError **error)
     if (row == NULL)
         return NULL;
     if (protection == NULL || strcmp(protection->peer, peer) != 0) {
-        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-job", NULL, "there is no job %" G_GINT64_FORMAT, id);
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-job", NULL,
+                     "there is no job %" G_GINT64_FORMAT, id);
         return NULL;
     }
     return vr_jobs_get(app->jobs, id, error);
@@ -364,14 +374,15 @@ replica(gpointer data, const char *uuid, const char *peer, const char *generatio
     if (mine == NULL)
         return NULL;
     if (generation != NULL && strcmp(generation, vr_generation_id(mine)) != 0) {
-        vr_set_error(error, VR_ERROR_REFUSED, "generation-behind", "See 'virt-replica info' on both hosts.",
-                     "domain '%s': host '%s' does not know the sender's generation as the newest one", row->name,
-                     app->config->name);
+        vr_set_error(
+            error, VR_ERROR_REFUSED, "generation-behind", "See 'virt-replica info' on both hosts.",
+            "domain '%s': host '%s' does not know the sender's generation as the newest one",
+            row->name, app->config->name);
         return NULL;
     }
     if (generation != NULL && row->state == VR_PROTECTION_FAILED_OVER) {
-        vr_set_error(error, VR_ERROR_REFUSED, "failed-over", NULL, "domain '%s' was failed over to host '%s'",
-                     row->name, app->config->name);
+        vr_set_error(error, VR_ERROR_REFUSED, "failed-over", NULL,
+                     "domain '%s' was failed over to host '%s'", row->name, app->config->name);
         return NULL;
     }
     return vr_replicas_get(app->replicas, uuid, error);

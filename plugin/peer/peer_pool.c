@@ -5,7 +5,8 @@ struct _VrPeerPool {
     VrState *state;             /* borrowed */
     const VrIdentity *identity; /* borrowed */
     GMutex lock;                /* guards what follows */
-    GHashTable *clients;        /* owned: "fingerprint address" -> VrPeerClient; an address that changed makes a new one */
+    GHashTable *clients; /* owned: "fingerprint address" -> VrPeerClient; an address that changed
+                            makes a new one */
 };
 
 VrPeerPool *

@@ -37,10 +37,12 @@ open_replica(VrPeerServer *self, const VrHttpRequest *request, const char *gener
     return guard->replica != NULL;
 }
 
-/* For requests that add to the replica or take from it. BEGIN named the generation; a domain that was failed over since
- * then runs from the replica, and what is left of a cycle of before is refused. */
+/* For requests that add to the replica or take from it. BEGIN named the generation; a domain that
+ * was failed over since then runs from the replica, and what is left of a cycle of before is
+ * refused. */
 static gboolean
-open_replica_to_write(VrPeerServer *self, const VrHttpRequest *request, Guard *guard, GError **error)
+open_replica_to_write(VrPeerServer *self, const VrHttpRequest *request, Guard *guard,
+                      GError **error)
 {
     g_autoptr(VrProtection) row = vr_peer_route_protection(self, request, TRUE, error);
 

@@ -11,22 +11,24 @@ G_BEGIN_DECLS
 /**
  * SECTION: the peer API (TLS): pairing, and the receiving end of cycles.
  *
- * Every request but the join comes from a pinned peer. Requests about a protection are answered only if the row exists
- * and names this peer; cycles and replica data also need our role to be target (PUT may make the row: its
- * function decides). Everything else, and all JSON routes, is refused before a function below is called.
+ * Every request but the join comes from a pinned peer. Requests about a protection are answered
+ * only if the row exists and names this peer; cycles and replica data also need our role to be
+ * target (PUT may make the row: its function decides). Everything else, and all JSON routes, is
+ * refused before a function below is called.
  */
 typedef struct _VrPeerServer VrPeerServer;
 
-/** Functions of the daemon; all run in connection threads, several at once. @peer: fingerprint. Answers are
- *  (transfer full); NULL with @error: refused. @request is an object, or NULL if there was no body. */
+/** Functions of the daemon; all run in connection threads, several at once. @peer: fingerprint.
+ * Answers are (transfer full); NULL with @error: refused. @request is an object, or NULL if there
+ * was no body. */
 typedef struct {
     JsonNode *(*check)(gpointer data, const char *peer, JsonNode *request, GError **error);
     /** Also called when the row does not exist yet; if it does, it names @peer. */
-    JsonNode *(*protection_put)(gpointer data, const char *peer, const char *uuid, JsonNode *request,
-                                GError **error);
+    JsonNode *(*protection_put)(gpointer data, const char *peer, const char *uuid,
+                                JsonNode *request, GError **error);
     /** Deleting what does not exist is done already: the function is not called. */
-    JsonNode *(*protection_delete)(gpointer data, const char *peer, const char *uuid, gboolean keep_replica,
-                                   GError **error);
+    JsonNode *(*protection_delete)(gpointer data, const char *peer, const char *uuid,
+                                   gboolean keep_replica, GError **error);
     /** Both roles. @action: [a-z-]{1,32} */
     JsonNode *(*action)(gpointer data, const char *peer, const char *uuid, const char *action,
                         JsonNode *request, GError **error);
@@ -40,7 +42,8 @@ typedef struct {
                           GError **error);
     void (*replica_done)(gpointer data, VrReplica *replica); /* nullable */
     /** A COMMIT was answered with this RP (perhaps not for the first time). */
-    void (*cycle_committed)(gpointer data, const char *uuid, const VrRecoveryPoint *rp); /* nullable */
+    void (*cycle_committed)(gpointer data, const char *uuid,
+                            const VrRecoveryPoint *rp); /* nullable */
     /** A new peer was pinned. */
     void (*peer_joined)(gpointer data, const char *fingerprint); /* nullable */
 } VrPeerServerOps;
@@ -49,7 +52,8 @@ typedef struct {
 VrPeerServer *vr_peer_server_new(VrState *state, const VrIdentity *identity, const char *name,
                                  const VrPeerServerOps *ops, gpointer data);
 /** Listens; errors of vr_http_server_new_tls(). @spool_dir: for attachments under way. */
-gboolean vr_peer_server_start(VrPeerServer *self, const char *listen, const char *spool_dir, GError **error);
+gboolean vr_peer_server_start(VrPeerServer *self, const char *listen, const char *spool_dir,
+                              GError **error);
 guint16 vr_peer_server_port(const VrPeerServer *self);
 /** Stops and waits for running requests. */
 void vr_peer_server_free(VrPeerServer *self);

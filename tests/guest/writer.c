@@ -2,11 +2,12 @@
 /*
  * The workload of the lab guest: numbered transactions that a copy of the disks can be judged by.
  *
- * Transaction n is: record n appended to JOURNAL (ext4 on the first disk) and fsynced, then n written
- * to sector 0 of COUNTER (the second disk, O_DIRECT|O_DSYNC), then "ACK n" on the console. So at every
- * instant the counter M and the last record N satisfy M <= N <= M+1, on any true copy of both disks.
- * Between transactions it overwrites random 4 KiB blocks (--churn), each tagged with the last
- * acknowledged number: a block with a tag above N comes from another instant than the journal.
+ * Transaction n is: record n appended to JOURNAL (ext4 on the first disk) and fsynced, then n
+ * written to sector 0 of COUNTER (the second disk, O_DIRECT|O_DSYNC), then "ACK n" on the console.
+ * So at every instant the counter M and the last record N satisfy M <= N <= M+1, on any true copy
+ * of both disks. Between transactions it overwrites random 4 KiB blocks (--churn), each tagged with
+ * the last acknowledged number: a block with a tag above N comes from another instant than the
+ * journal.
  *
  * Lines: FOUND vda=N vdb=M / OK blocks=B / CORRUPT reason / ACK n / HB uptime-ms n / STOPPED n
  */
@@ -56,12 +57,11 @@ static uint64_t random_state;
 static void
 on_signal(int signum)
 {
-    (void)signum;
+    (void) signum;
     stopping = 1;
 }
 
-static void __attribute__((format(printf, 1, 2)))
-say(const char *format, ...)
+static void __attribute__((format(printf, 1, 2))) say(const char *format, ...)
 {
     char line[256];
     va_list args;
@@ -71,15 +71,14 @@ say(const char *format, ...)
     va_end(args);
     if (n < 0)
         return;
-    if ((size_t)n > sizeof(line) - 2)
+    if ((size_t) n > sizeof(line) - 2)
         n = sizeof(line) - 2;
     line[n++] = '\n';
     if (write(console_fd, line, n) != n)
         stopping = 1;
 }
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-fail(const char *format, ...)
+static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...)
 {
     char text[200];
     va_list args;
@@ -97,7 +96,7 @@ uptime_ms(void)
     struct timespec now;
 
     clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (uint64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static uint64_t
@@ -146,7 +145,7 @@ scan_journal(int fd)
     ssize_t n;
 
     while ((n = pread(fd, batch, sizeof(batch), offset)) > 0) {
-        for (size_t i = 0; i < (size_t)n / sizeof(batch[0]); i++) {
+        for (size_t i = 0; i < (size_t) n / sizeof(batch[0]); i++) {
             uint64_t position = offset / sizeof(batch[0]) + i + 1;
 
             if (!ended && record_valid(&batch[i], position))
@@ -161,9 +160,9 @@ scan_journal(int fd)
     }
     if (n < 0)
         fail("journal read: %s", strerror(errno));
-    if ((uint64_t)offset > (number + 1) * sizeof(struct record))
+    if ((uint64_t) offset > (number + 1) * sizeof(struct record))
         fail("journal has %" PRIu64 " bytes behind record %" PRIu64,
-             (uint64_t)offset - number * sizeof(struct record), number);
+             (uint64_t) offset - number * sizeof(struct record), number);
     return number;
 }
 
@@ -186,12 +185,13 @@ scan_churn(const struct churn *churn, uint64_t number)
     uint64_t n_valid = 0;
 
     for (uint64_t i = 0; i < churn->n_blocks; i++) {
-        ssize_t n = pread(churn->fd, block, BLOCK_SIZE, churn->start + (off_t)i * BLOCK_SIZE);
+        ssize_t n = pread(churn->fd, block, BLOCK_SIZE, churn->start + (off_t) i * BLOCK_SIZE);
 
         if (n == 0)
             break;
         if (n != BLOCK_SIZE)
-            fail("%s block %" PRIu64 ": %s", churn->name, i, n < 0 ? strerror(errno) : "short read");
+            fail("%s block %" PRIu64 ": %s", churn->name, i,
+                 n < 0 ? strerror(errno) : "short read");
         if (is_zero(block, BLOCK_SIZE))
             continue;
         if (block->magic != BLOCK_MAGIC || block->index != i ||
@@ -217,7 +217,7 @@ write_churn(const struct churn *churn, struct block *block)
     block->index = i;
     block->tag = atomic_load(&last_acked);
     block->sum = checksum(block, BLOCK_SIZE);
-    if (pwrite(churn->fd, block, BLOCK_SIZE, churn->start + (off_t)i * BLOCK_SIZE) != BLOCK_SIZE)
+    if (pwrite(churn->fd, block, BLOCK_SIZE, churn->start + (off_t) i * BLOCK_SIZE) != BLOCK_SIZE)
         fail("%s write: %s", churn->name, strerror(errno));
 }
 
@@ -229,7 +229,7 @@ write_transaction(int journal_fd, int counter_fd, uint64_t *sector, uint64_t num
     for (size_t i = 0; i < 4; i++)
         r.salt[i] = next_random();
     r.sum = checksum(&r, sizeof(r));
-    if (pwrite(journal_fd, &r, sizeof(r), (off_t)(number - 1) * sizeof(r)) != sizeof(r) ||
+    if (pwrite(journal_fd, &r, sizeof(r), (off_t) (number - 1) * sizeof(r)) != sizeof(r) ||
         fsync(journal_fd) != 0)
         fail("journal write %" PRIu64 ": %s", number, strerror(errno));
 
@@ -247,9 +247,9 @@ heartbeat(void *unused)
 {
     struct timespec pause = {.tv_nsec = HEARTBEAT_MS * 1000000L};
 
-    (void)unused;
+    (void) unused;
     while (!stopping) {
-        say("HB %" PRIu64 " %" PRIu64, uptime_ms(), (uint64_t)atomic_load(&last_acked));
+        say("HB %" PRIu64 " %" PRIu64, uptime_ms(), (uint64_t) atomic_load(&last_acked));
         nanosleep(&pause, NULL);
     }
     return NULL;
@@ -267,8 +267,8 @@ run(int journal_fd, int counter_fd, uint64_t *sector, struct churn churn[2], uin
     clock_gettime(CLOCK_MONOTONIC, &next);
     while (!stopping) {
         write_transaction(journal_fd, counter_fd, sector, ++number);
-        for (owed += (uint64_t)churn_kib * 1024; owed >= (uint64_t)BLOCK_SIZE * rate && !stopping;
-             owed -= (uint64_t)BLOCK_SIZE * rate)
+        for (owed += (uint64_t) churn_kib * 1024; owed >= (uint64_t) BLOCK_SIZE * rate && !stopping;
+             owed -= (uint64_t) BLOCK_SIZE * rate)
             write_churn(&churn[turn++ % 2], block);
         if (number % rate == 0 && fdatasync(churn[0].fd) != 0)
             fail("%s sync: %s", churn[0].name, strerror(errno));
@@ -302,11 +302,13 @@ open_or_fail(const char *path, int flags)
 int
 main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"rate", required_argument, NULL, 'r'},  {"churn", required_argument, NULL, 'k'},
-        {"area", required_argument, NULL, 'a'},  {"mode", required_argument, NULL, 'm'},
-        {"data", required_argument, NULL, 'd'},  {"counter", required_argument, NULL, 'c'},
-        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"rate", required_argument, NULL, 'r'},
+                                            {"churn", required_argument, NULL, 'k'},
+                                            {"area", required_argument, NULL, 'a'},
+                                            {"mode", required_argument, NULL, 'm'},
+                                            {"data", required_argument, NULL, 'd'},
+                                            {"counter", required_argument, NULL, 'c'},
+                                            {NULL, 0, NULL, 0}};
     const char *data_dir = "/data", *counter_path = "/dev/vdb", *mode = "run";
     unsigned rate = 20, churn_kib = 0, area_mib = 16;
     char path[512];
@@ -314,13 +316,26 @@ main(int argc, char **argv)
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (opt) {
-        case 'r': rate = strtoul(optarg, NULL, 10); break;
-        case 'k': churn_kib = strtoul(optarg, NULL, 10); break;
-        case 'a': area_mib = strtoul(optarg, NULL, 10); break;
-        case 'm': mode = optarg; break;
-        case 'd': data_dir = optarg; break;
-        case 'c': counter_path = optarg; break;
-        default: return 2;
+        case 'r':
+            rate = strtoul(optarg, NULL, 10);
+            break;
+        case 'k':
+            churn_kib = strtoul(optarg, NULL, 10);
+            break;
+        case 'a':
+            area_mib = strtoul(optarg, NULL, 10);
+            break;
+        case 'm':
+            mode = optarg;
+            break;
+        case 'd':
+            data_dir = optarg;
+            break;
+        case 'c':
+            counter_path = optarg;
+            break;
+        default:
+            return 2;
         }
     }
     if (rate < 1 || rate > 1000 || area_mib < 1)
@@ -329,7 +344,7 @@ main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
     console_fd = STDOUT_FILENO;
-    random_state = uptime_ms() * 2654435761u + (uint64_t)time(NULL) + 1;
+    random_state = uptime_ms() * 2654435761u + (uint64_t) time(NULL) + 1;
 
     pthread_t thread;
     if (strcmp(mode, "idle") == 0) {
@@ -343,8 +358,8 @@ main(int argc, char **argv)
     int counter_fd = open_or_fail(counter_path, O_RDWR | O_DIRECT | O_DSYNC);
     snprintf(path, sizeof(path), "%s/churn", data_dir);
     struct churn churn[2] = {
-        {"vda", open_or_fail(path, O_RDWR | O_CREAT), 0, (uint64_t)area_mib << 8},
-        {"vdb", counter_fd, COUNTER_AREA, (uint64_t)area_mib << 8},
+        {"vda", open_or_fail(path, O_RDWR | O_CREAT), 0, (uint64_t) area_mib << 8},
+        {"vdb", counter_fd, COUNTER_AREA, (uint64_t) area_mib << 8},
     };
     uint64_t *sector = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
 

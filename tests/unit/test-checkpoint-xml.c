@@ -188,7 +188,8 @@ open_image(const char *image, const char *socket_path)
     return pid;
 }
 
-/* Looking at an image takes no lock: none that a QEMU has, thus none that keeps one from starting. */
+/* Looking at an image takes no lock: none that a QEMU has, thus none that keeps one from starting.
+ */
 static void
 test_image_in_use(void)
 {

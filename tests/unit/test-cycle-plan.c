@@ -266,7 +266,8 @@ test_record_keeps_state(void)
         .state = VR_PROTECTION_PROTECTED,
     };
     VrCycleJournal journal = {.checkpoint = (char *) "cp2", .disks = (char *) BASE};
-    VrRecoveryPoint rp = {.number = 7, .cycle = (char *) "c7", .root = (char *) "r7", .time_us = 70};
+    VrRecoveryPoint rp = {
+        .number = 7, .cycle = (char *) "c7", .root = (char *) "r7", .time_us = 70};
     g_autoptr(VrProtection) stale = NULL;
     g_autoptr(VrProtection) stored = NULL;
     g_autoptr(GError) error = NULL;

@@ -371,7 +371,8 @@ stop_thread(gpointer jobs)
     return NULL;
 }
 
-/* A job that was cancelled and has undone its work is over, even if the daemon stops before it could say so. */
+/* A job that was cancelled and has undone its work is over, even if the daemon stops before it
+ * could say so. */
 static void
 test_undone_is_not_resumed(Fixture *f, gconstpointer data)
 {
@@ -422,10 +423,12 @@ test_undo_goes_on(Fixture *f, gconstpointer data)
     node = get(f, row.id);
     g_assert_cmpstr(text(node, "state"), ==, "failed");
     g_assert_cmpstr(json_object_get_string_member(
-                        json_object_get_object_member(json_node_get_object(node), "error"), "code"), ==, "store-full");
+                        json_object_get_object_member(json_node_get_object(node), "error"), "code"),
+                    ==, "store-full");
 }
 
-/* An end that the database does not take is recorded as soon as it does: the job never runs a second time. */
+/* An end that the database does not take is recorded as soon as it does: the job never runs a
+ * second time. */
 static void
 test_end_is_recorded_later(Fixture *f, gconstpointer data)
 {

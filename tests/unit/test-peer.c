@@ -720,7 +720,8 @@ commit_one(VrPeerClient *client, VrManifest *manifest)
     g_assert_no_error(error);
 }
 
-/* A replica that was kept is the base of a new protection; what was read of it counts in every later attempt. */
+/* A replica that was kept is the base of a new protection; what was read of it counts in every
+ * later attempt. */
 static void
 test_kept_replica(Fixture *f, gconstpointer data)
 {
@@ -729,20 +730,32 @@ test_kept_replica(Fixture *f, gconstpointer data)
     g_autofree char *source_dir = g_build_filename(f->dir, "source", NULL);
     g_autoptr(GError) error = NULL;
     g_autoptr(VrManifest) sent = NULL;
-    g_autoptr(GPtrArray) manifests = g_ptr_array_new_with_free_func((GDestroyNotify) vr_manifest_close);
+    g_autoptr(GPtrArray) manifests =
+        g_ptr_array_new_with_free_func((GDestroyNotify) vr_manifest_close);
     g_autoptr(GPtrArray) disks = g_ptr_array_new();
     g_autoptr(GPtrArray) found = g_ptr_array_new();
     g_autoptr(VrCyclePlan) again = NULL;
     g_autoptr(VrProtection) stored = NULL;
     VrDomInfo info = {.name = (char *) "web", .state = VR_DOM_RUNNING};
-    VrDomDisk disk = {.target = (char *) "vda", .path = (char *) "/i/a", .device = (char *) "disk",
-                      .size_bytes = DISK_BYTES, .device_id = 1, .inode = 10};
-    VrPlanDisk planned = {.name = (char *) "vda", .path = (char *) "/i/a", .size_bytes = DISK_BYTES,
-                          .device_id = 1, .inode = 10, .fresh = TRUE};
+    VrDomDisk disk = {.target = (char *) "vda",
+                      .path = (char *) "/i/a",
+                      .device = (char *) "disk",
+                      .size_bytes = DISK_BYTES,
+                      .device_id = 1,
+                      .inode = 10};
+    VrPlanDisk planned = {.name = (char *) "vda",
+                          .path = (char *) "/i/a",
+                          .size_bytes = DISK_BYTES,
+                          .device_id = 1,
+                          .inode = 10,
+                          .fresh = TRUE};
     VrCyclePlan plan = {.kind = VR_CYCLE_INITIAL, .disks = disks};
     VrApp app = {0};
-    VrProtection row = {.uuid = g_strdup(UUID), .name = (char *) "web", .exclude = (char *) "",
-                        .role = VR_ROLE_SOURCE, .state = VR_PROTECTION_INITIAL,
+    VrProtection row = {.uuid = g_strdup(UUID),
+                        .name = (char *) "web",
+                        .exclude = (char *) "",
+                        .role = VR_ROLE_SOURCE,
+                        .state = VR_PROTECTION_INITIAL,
                         .peer = (char *) vr_identity_fingerprint(f->server_id)};
     VrPeer peer = {row.peer, (char *) "b", f->address, 1, 0};
     guint8 theirs[VR_ROOT_LEN], ours[VR_ROOT_LEN];
@@ -791,8 +804,8 @@ is_stored(VrPeerClient *client, const char *content)
     return has;
 }
 
-/* Only what went along with the target's newest RP is surely there: a replica that was removed and made again has
- * nothing. */
+/* Only what went along with the target's newest RP is surely there: a replica that was removed and
+ * made again has nothing. */
 static void
 test_attachments(Fixture *f, gconstpointer data)
 {

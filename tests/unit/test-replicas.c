@@ -163,8 +163,8 @@ opener(gpointer data)
     return replica;
 }
 
-/* One that takes long to open (here: it waits for the database) does not hold up the others, and two that ask for it get
- * the same. */
+/* One that takes long to open (here: it waits for the database) does not hold up the others, and
+ * two that ask for it get the same. */
 static void
 test_slow_open(Fixture *f, gconstpointer data)
 {

@@ -8,7 +8,16 @@
 #define B "11111111-2222-3333-4444-bbbbbbbbbbbb"
 #define INTERVAL_US (2 * G_TIME_SPAN_MILLISECOND)
 
-typedef enum { SUCCEED, SUCCEED_OFF, FAIL_FOR_NOW, FAIL_FOR_GOOD, HANG, WAIT, CANCEL, SAY_NOTHING } Behaviour;
+typedef enum {
+    SUCCEED,
+    SUCCEED_OFF,
+    FAIL_FOR_NOW,
+    FAIL_FOR_GOOD,
+    HANG,
+    WAIT,
+    CANCEL,
+    SAY_NOTHING
+} Behaviour;
 
 typedef struct {
     VrScheduler *scheduler;
@@ -311,7 +320,8 @@ test_app_consistent(Fixture *f, gconstpointer data)
     g_assert_cmpint(info.app_age_us, >=, 0);
 }
 
-/* A policy that cannot be read must not end in a domain that nobody replicates and nobody hears of. */
+/* A policy that cannot be read must not end in a domain that nobody replicates and nobody hears of.
+ */
 static void
 test_broken_policy(Fixture *f, gconstpointer data)
 {
