@@ -56,7 +56,7 @@ vr_app_set_state(VrApp *app, const char *uuid, VrProtectionEvent event, VrProtec
         g_prefix_error(error, "domain '%s': ", now->name);
         goto undo;
     }
-    if (!vr_state_protection_put(app->state, now, error))
+    if (!vr_state_protection_set_state(app->state, uuid, now->state, error))
         goto undo;
     if (!vr_state_commit(app->state, error))
         return FALSE;

@@ -21,7 +21,7 @@ struct _VrHookEvents {
 };
 
 static gboolean
-readable(int fd, GIOCondition condition, gpointer data)
+readable(int fd, GIOCondition condition G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
 {
     char line[512];
     ssize_t n = recv(fd, line, sizeof line - 1, MSG_DONTWAIT);

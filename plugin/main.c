@@ -143,7 +143,7 @@ on_reconnected(gpointer data)
 }
 
 static void
-on_lifecycle(const char *uuid, int event, int detail, gpointer data)
+on_lifecycle(const char *uuid, int event, int detail G_GNUC_UNUSED, gpointer data)
 {
     Daemon *self = data;
 
@@ -223,7 +223,7 @@ reload(gpointer data)
 }
 
 static gboolean
-watchdog(gpointer data)
+watchdog(gpointer data G_GNUC_UNUSED)
 {
     vr_notify("WATCHDOG=1");
     return G_SOURCE_CONTINUE;

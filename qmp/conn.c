@@ -83,7 +83,7 @@ uuid_of(virDomainPtr dom, char *ret_uuid)
 }
 
 static int
-on_lifecycle(virConnectPtr vir, virDomainPtr dom, int event, int detail, void *data)
+on_lifecycle(virConnectPtr vir G_GNUC_UNUSED, virDomainPtr dom, int event, int detail, void *data)
 {
     VrConn *self = data;
     char uuid[VIR_UUID_STRING_BUFLEN];
@@ -94,8 +94,9 @@ on_lifecycle(virConnectPtr vir, virDomainPtr dom, int event, int detail, void *d
 }
 
 static void
-on_io_error(virConnectPtr vir, virDomainPtr dom, const char *path, const char *alias, int action,
-            const char *reason, void *data)
+on_io_error(virConnectPtr vir G_GNUC_UNUSED, virDomainPtr dom, const char *path,
+            const char *alias G_GNUC_UNUSED, int action G_GNUC_UNUSED, const char *reason,
+            void *data)
 {
     VrConn *self = data;
     char uuid[VIR_UUID_STRING_BUFLEN];
@@ -105,8 +106,8 @@ on_io_error(virConnectPtr vir, virDomainPtr dom, const char *path, const char *a
 }
 
 static void
-on_job_completed(virConnectPtr vir, virDomainPtr dom, virTypedParameterPtr params, int n_params,
-                 void *data)
+on_job_completed(virConnectPtr vir G_GNUC_UNUSED, virDomainPtr dom,
+                 virTypedParameterPtr params G_GNUC_UNUSED, int n_params G_GNUC_UNUSED, void *data)
 {
     VrConn *self = data;
     char uuid[VIR_UUID_STRING_BUFLEN];
@@ -125,13 +126,15 @@ changed(VrConn *self, virDomainPtr dom)
 }
 
 static void
-on_device(virConnectPtr vir, virDomainPtr dom, const char *alias, void *data)
+on_device(virConnectPtr vir G_GNUC_UNUSED, virDomainPtr dom, const char *alias G_GNUC_UNUSED,
+          void *data)
 {
     changed(data, dom);
 }
 
 static void
-on_metadata(virConnectPtr vir, virDomainPtr dom, int type, const char *uri, void *data)
+on_metadata(virConnectPtr vir G_GNUC_UNUSED, virDomainPtr dom, int type G_GNUC_UNUSED,
+            const char *uri G_GNUC_UNUSED, void *data)
 {
     changed(data, dom);
 }
@@ -184,7 +187,7 @@ tell_main(VrConn *self, GSourceFunc function)
 /* The opener thread. */
 
 static void
-on_close(virConnectPtr vir, int reason, void *data)
+on_close(virConnectPtr vir, int reason G_GNUC_UNUSED, void *data)
 {
     VrConn *self = data;
 

@@ -84,7 +84,8 @@ typedef struct {
 
 /* Called at "<!DOCTYPE", before any of its declarations is read. */
 static void
-on_doctype(void *data, const xmlChar *name, const xmlChar *external_id, const xmlChar *system_id)
+on_doctype(void *data, const xmlChar *name G_GNUC_UNUSED, const xmlChar *external_id G_GNUC_UNUSED,
+           const xmlChar *system_id G_GNUC_UNUSED)
 {
     xmlParserCtxt *parser = data;
     ReadState *state = parser->_private;

@@ -383,7 +383,7 @@ take_entry(Status *status, guint64 length, guint32 flags)
 /* libnbd calls it once for each context in an answer; we ask for one only. */
 static int
 on_status(void *data, const char *context, uint64_t offset, uint32_t *entries, size_t n_entries,
-          int *error)
+          int *error G_GNUC_UNUSED)
 {
     Status *status = data;
 

@@ -36,7 +36,7 @@ typedef struct {
 } Backup;
 
 static gpointer
-backup_new(VrPoint *self)
+backup_new(VrPoint *self G_GNUC_UNUSED)
 {
     Backup *backup = g_new0(Backup, 1);
 
@@ -386,7 +386,7 @@ backup_cleanup(VrPoint *self)
 
 /* A running domain has nothing to give way to. */
 static void
-backup_give_way(VrPoint *self)
+backup_give_way(VrPoint *self G_GNUC_UNUSED)
 {
 }
 

@@ -32,7 +32,7 @@ typedef struct {
 } Offline;
 
 static gpointer
-offline_new(VrPoint *self)
+offline_new(VrPoint *self G_GNUC_UNUSED)
 {
     Offline *offline = g_new0(Offline, 1);
 
@@ -211,13 +211,13 @@ offline_begin(VrPoint *self, GError **error)
 }
 
 static gboolean
-offline_release(VrPoint *self, GError **error)
+offline_release(VrPoint *self G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     return TRUE;
 }
 
 static gboolean
-offline_end(VrPoint *self, GError **error)
+offline_end(VrPoint *self, GError **error G_GNUC_UNUSED)
 {
     stop_servers(self->impl);
     self->ended = TRUE;

@@ -139,7 +139,7 @@ vr_virerr_ignore(void)
 }
 
 static void
-say_nothing(void *user_data, virErrorPtr error)
+say_nothing(void *user_data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
 {
 }
 

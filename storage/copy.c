@@ -454,7 +454,7 @@ body_send_size(guint64 rate_bytes)
 }
 
 static void
-on_cancel(GCancellable *cancel, gpointer stop)
+on_cancel(GCancellable *cancel G_GNUC_UNUSED, gpointer stop)
 {
     g_cancellable_cancel(stop);
 }

@@ -104,7 +104,7 @@ vr_address_parse(const char *address, gboolean host_optional, char **ret_host, g
 /* A peer that vanished without a word is noticed within SILENCE_S, also while we wait for a long
  * answer. */
 static int
-tune_socket(void *data, curl_socket_t fd, curlsocktype purpose)
+tune_socket(void *data G_GNUC_UNUSED, curl_socket_t fd, curlsocktype purpose G_GNUC_UNUSED)
 {
     int timeout_ms = (int) SILENCE_S * 1000;
     int one = 1, idle = 10, interval = 5;
@@ -117,7 +117,7 @@ tune_socket(void *data, curl_socket_t fd, curlsocktype purpose)
 }
 
 static size_t
-on_answer(char *data, size_t size, size_t n, void *user)
+on_answer(char *data, size_t size G_GNUC_UNUSED, size_t n, void *user)
 {
     Transfer *transfer = user;
 
@@ -164,7 +164,8 @@ on_seek(void *user, curl_off_t offset, int origin)
 }
 
 static int
-on_progress(void *user, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
+on_progress(void *user, curl_off_t dl_total G_GNUC_UNUSED, curl_off_t dl G_GNUC_UNUSED,
+            curl_off_t ul_total G_GNUC_UNUSED, curl_off_t ul G_GNUC_UNUSED)
 {
     Transfer *transfer = user;
 

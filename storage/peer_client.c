@@ -487,8 +487,8 @@ typedef struct {
 } PeerSink;
 
 static gboolean
-sink_send(VrSink *sink, guint worker, const guint8 *body, gsize len, GCancellable *cancel,
-          GError **error)
+sink_send(VrSink *sink, guint worker G_GNUC_UNUSED, const guint8 *body, gsize len,
+          GCancellable *cancel, GError **error)
 {
     PeerSink *self = (PeerSink *) sink;
 

@@ -402,7 +402,7 @@ vr_state_rollback(VrState *self)
 }
 
 static gpointer
-text_row(sqlite3_stmt *stmt, GError **error)
+text_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
 {
     return vr_column_text(stmt, 0);
 }

@@ -20,7 +20,7 @@ vr_peer_free(VrPeer *self)
 }
 
 static gpointer
-peer_row(sqlite3_stmt *stmt, GError **error)
+peer_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
 {
     VrPeer *self = g_new0(VrPeer, 1);
 
@@ -43,11 +43,12 @@ vr_state_peer_put(VrState *self, const VrPeer *row, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
-    if (vr_state_run(
-            self, NULL, &local,
-            "INSERT INTO peer VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (fingerprint) DO UPDATE SET"
-            " name = ?2, address = ?3, added_us = ?4, last_seen_us = ?5",
-            "sssii", row->fingerprint, row->name, row->address, row->added_us, row->last_seen_us))
+    if (vr_state_run(self, NULL, &local,
+                     "INSERT INTO peer (fingerprint, name, address, added_us, last_seen_us) VALUES "
+                     "(?1, ?2, ?3, ?4, ?5) ON CONFLICT (fingerprint) DO UPDATE SET"
+                     " name = ?2, address = ?3, added_us = ?4, last_seen_us = ?5",
+                     "sssii", row->fingerprint, row->name, row->address, row->added_us,
+                     row->last_seen_us))
         return TRUE;
     if (is_constraint(local))
         vr_set_error(error, VR_ERROR_CONFLICT, "peer-name-taken",
@@ -123,7 +124,7 @@ typedef struct {
 } Invite;
 
 static gpointer
-invite_row(sqlite3_stmt *stmt, GError **error)
+invite_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
 {
     Invite *self = g_new0(Invite, 1);
 
@@ -204,7 +205,7 @@ netmap_row_free(VrNetmapRow *self)
 }
 
 static gpointer
-netmap_row(sqlite3_stmt *stmt, GError **error)
+netmap_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
 {
     VrNetmapRow *self = g_new0(VrNetmapRow, 1);
 

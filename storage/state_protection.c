@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "storage/state_protection.h"
 
+#include <string.h>
+
 #include "policies/error.h"
 #include "storage/state_private.h"
 
@@ -45,13 +47,16 @@ vr_protection_free(VrProtection *self)
     g_free(self->checkpoint);
     g_free(self->disks);
     g_free(self->last_error);
+    g_free(self->networks);
+    g_free(self->policy_before);
     g_free(self);
 }
 
 #define PROTECTION_COLUMNS                                                                         \
     "uuid, name, role, peer, store, policy, policy_text, state, generation, exclude, created_us,"  \
     "base_number, base_cycle, base_root, base_time_us, base_consistency, checkpoint, disks,"       \
-    "manifest_unsure, last_error, last_error_us, autostart"
+    "manifest_unsure, last_error, last_error_us, autostart, networks, kept_until_us,"              \
+    "policy_before, policy_before_until_us"
 
 static gpointer
 protection_row(sqlite3_stmt *stmt, GError **error)
@@ -90,7 +95,19 @@ protection_row(sqlite3_stmt *stmt, GError **error)
     self->last_error = vr_column_text(stmt, 19);
     self->last_error_us = sqlite3_column_int64(stmt, 20);
     self->autostart = sqlite3_column_int(stmt, 21) != 0;
+    self->networks = vr_column_text(stmt, 22);
+    self->kept_until_us = sqlite3_column_int64(stmt, 23);
+    self->policy_before = vr_column_text(stmt, 24);
+    self->policy_before_until_us = sqlite3_column_int64(stmt, 25);
     return g_steal_pointer(&self);
+}
+
+static void
+set_not_found(const char *uuid, GError **error)
+{
+    vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-protection",
+                 "See 'virt-replica list' for the protections of this host.",
+                 "no protection of domain %s on this host", uuid);
 }
 
 VrProtection *
@@ -102,9 +119,7 @@ vr_state_protection_get(VrState *self, const char *uuid, GError **error)
                      "SELECT " PROTECTION_COLUMNS " FROM protection WHERE uuid = ?1", "s", uuid);
 
     if (!row && !local)
-        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-protection",
-                     "See 'virt-replica list' for the protections of this host.",
-                     "no protection of domain %s on this host", uuid);
+        set_not_found(uuid, error);
     else if (!row)
         g_propagate_error(error, g_steal_pointer(&local));
     return row;
@@ -118,37 +133,162 @@ vr_state_protection_list(VrState *self, GError **error)
 }
 
 gboolean
-vr_state_protection_put(VrState *self, const VrProtection *row, GError **error)
+vr_state_protection_insert(VrState *self, const VrProtection *row, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
-    if (vr_state_run(
-            self, NULL, &local,
-            "INSERT INTO protection (" PROTECTION_COLUMNS
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-            "  ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
-            " ON CONFLICT (uuid) DO UPDATE SET name = ?2, role = ?3, peer = ?4, store = ?5, policy "
-            "= ?6,"
-            "  policy_text = ?7, state = ?8, generation = ?9, exclude = ?10, created_us = ?11,"
-            "  base_number = ?12, base_cycle = ?13, base_root = ?14, base_time_us = ?15,"
-            "  base_consistency = ?16, checkpoint = ?17, disks = ?18, manifest_unsure = ?19,"
-            "  last_error = ?20, last_error_us = ?21, autostart = ?22",
-            "ssssssssssiississsisii", row->uuid, row->name, vr_role_name(row->role), row->peer,
-            row->store, row->policy, row->policy_text, vr_protection_state_name(row->state),
-            row->generation, row->exclude, row->created_us, (gint64) row->base_number,
-            row->base_cycle, row->base_root, row->base_time_us,
-            vr_consistency_name(row->base_consistency), row->checkpoint, row->disks,
-            (gint64) row->manifest_unsure, row->last_error, row->last_error_us,
-            (gint64) row->autostart))
+    if (vr_state_run(self, NULL, &local,
+                     "INSERT INTO protection (" PROTECTION_COLUMNS
+                     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
+                     "  ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
+                     "ssssssssssiississsisiisisi", row->uuid, row->name, vr_role_name(row->role),
+                     row->peer, row->store, row->policy, row->policy_text,
+                     vr_protection_state_name(row->state), row->generation, row->exclude,
+                     row->created_us, (gint64) row->base_number, row->base_cycle, row->base_root,
+                     row->base_time_us, vr_consistency_name(row->base_consistency), row->checkpoint,
+                     row->disks, (gint64) row->manifest_unsure, row->last_error, row->last_error_us,
+                     (gint64) row->autostart, row->networks, row->kept_until_us, row->policy_before,
+                     row->policy_before_until_us))
         return TRUE;
-    if (g_error_matches(local, VR_ERROR, VR_ERROR_CONFLICT) &&
-        g_str_equal(vr_error_slug(local), "state-constraint"))
+    if (!g_error_matches(local, VR_ERROR, VR_ERROR_CONFLICT) ||
+        !g_str_equal(vr_error_slug(local), "state-constraint"))
+        g_propagate_error(error, g_steal_pointer(&local));
+    else if (strstr(local->message, "FOREIGN KEY") != NULL)
         vr_set_error(error, VR_ERROR_REFUSED, "no-such-peer", "Pair the two hosts first.",
                      "protection of domain '%s' names peer %s, which is not paired", row->name,
                      row->peer);
     else
-        g_propagate_error(error, g_steal_pointer(&local));
+        vr_set_error(error, VR_ERROR_CONFLICT, "protection-exists", "Try again in a moment.",
+                     "this host has a protection of domain '%s' already", row->name);
     return FALSE;
+}
+
+/* One row must change: a protection that was deleted meanwhile does not come back. */
+static gboolean
+changed(const char *uuid, gboolean ok, int changes, GError **error)
+{
+    if (ok && changes != 1) {
+        set_not_found(uuid, error);
+        return FALSE;
+    }
+    return ok;
+}
+
+gboolean
+vr_state_protection_set_state(VrState *self, const char *uuid, VrProtectionState state,
+                              GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(self, &n, error, "UPDATE protection SET state = ?2 WHERE uuid = ?1",
+                               "ss", uuid, vr_protection_state_name(state));
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_generation(VrState *self, const char *uuid, const char *line,
+                                   GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(
+        self, &n, error, "UPDATE protection SET generation = ?2 WHERE uuid = ?1", "ss", uuid, line);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_settings(VrState *self, const VrProtection *row, GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(
+        self, &n, error,
+        "UPDATE protection SET name = ?2, policy = ?3, policy_text = ?4, exclude = ?5,"
+        " networks = ?6, policy_before = ?7, policy_before_until_us = ?8 WHERE uuid = ?1",
+        "sssssssi", row->uuid, row->name, row->policy, row->policy_text, row->exclude,
+        row->networks, row->policy_before, row->policy_before_until_us);
+
+    return changed(row->uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_kept_until(VrState *self, const char *uuid, gint64 until_us, GError **error)
+{
+    int n = 0;
+    gboolean ok =
+        vr_state_run(self, &n, error, "UPDATE protection SET kept_until_us = ?2 WHERE uuid = ?1",
+                     "si", uuid, until_us);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_name(VrState *self, const char *uuid, const char *name, GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(self, &n, error, "UPDATE protection SET name = ?2 WHERE uuid = ?1",
+                               "ss", uuid, name);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_autostart(VrState *self, const char *uuid, gboolean autostart,
+                                  GError **error)
+{
+    int n = 0;
+    gboolean ok =
+        vr_state_run(self, &n, error, "UPDATE protection SET autostart = ?2 WHERE uuid = ?1", "si",
+                     uuid, (gint64) autostart);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_base(VrState *self, const VrProtection *row, GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(
+        self, &n, error,
+        "UPDATE protection SET base_number = ?2, base_cycle = ?3, base_root = ?4,"
+        " base_time_us = ?5, base_consistency = ?6, checkpoint = ?7, disks = ?8,"
+        " manifest_unsure = 0, last_error = NULL WHERE uuid = ?1",
+        "sississs", row->uuid, (gint64) row->base_number, row->base_cycle, row->base_root,
+        row->base_time_us, vr_consistency_name(row->base_consistency), row->checkpoint, row->disks);
+
+    return changed(row->uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_drop_checkpoint(VrState *self, const char *uuid, GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(
+        self, &n, error, "UPDATE protection SET checkpoint = NULL WHERE uuid = ?1", "s", uuid);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_distrust_manifest(VrState *self, const char *uuid, GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(
+        self, &n, error, "UPDATE protection SET manifest_unsure = 1 WHERE uuid = ?1", "s", uuid);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_last_error(VrState *self, const char *uuid, const char *text,
+                                   gint64 when_us, GError **error)
+{
+    int n = 0;
+    gboolean ok =
+        vr_state_run(self, &n, error,
+                     "UPDATE protection SET last_error = ?2, last_error_us = ?3 WHERE uuid = ?1",
+                     "ssi", uuid, text, when_us);
+
+    return changed(uuid, ok, n, error);
 }
 
 gboolean

@@ -38,6 +38,13 @@ typedef struct {
     char *last_error;     /* JSON text of the last failed cycle's error, nullable */
     gint64 last_error_us; /* wall */
     gboolean autostart;   /* of the source domain when protected, moved by failover */
+
+    /* Target. */
+    char *networks; /* the source's network map: JSON text [{"source","target","test"}], nullable */
+    gint64 kept_until_us; /* wall; the source has ended replication, the replica is dropped then.
+                             0: it is replicated */
+    char *policy_before; /* a longer policy whose RPs stay until policy_before_until_us; nullable */
+    gint64 policy_before_until_us;
 } VrProtection;
 
 void vr_protection_free(VrProtection *self);
@@ -47,8 +54,35 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrProtection, vr_protection_free)
 VrProtection *vr_state_protection_get(VrState *self, const char *uuid, GError **error);
 /** (element-type VrProtection) (transfer full), by name */
 GPtrArray *vr_state_protection_list(VrState *self, GError **error);
-/** Inserts or replaces the whole row. */
-gboolean vr_state_protection_put(VrState *self, const VrProtection *row, GError **error);
+/** A new row. Errors: CONFLICT "protection-exists", REFUSED "no-such-peer". */
+gboolean vr_state_protection_insert(VrState *self, const VrProtection *row, GError **error);
+
+/* Each writes its own columns of an existing row and no others, so that nobody writes back what
+ * somebody else has changed since it was read. Errors: NOT_FOUND "no-such-protection". */
+
+/** Only vr_app_set_state() asks for it: the transition table decides. */
+gboolean vr_state_protection_set_state(VrState *self, const char *uuid, VrProtectionState state,
+                                       GError **error);
+/** @line: vr_generation_to_line(). */
+gboolean vr_state_protection_set_generation(VrState *self, const char *uuid, const char *line,
+                                            GError **error);
+/** Target: name, policy, policy_text, exclude, networks, policy_before and its time, as the source
+ * told them. */
+gboolean vr_state_protection_set_settings(VrState *self, const VrProtection *row, GError **error);
+gboolean vr_state_protection_set_kept_until(VrState *self, const char *uuid, gint64 until_us,
+                                            GError **error);
+gboolean vr_state_protection_set_name(VrState *self, const char *uuid, const char *name,
+                                      GError **error);
+gboolean vr_state_protection_set_autostart(VrState *self, const char *uuid, gboolean autostart,
+                                           GError **error);
+/** Source: base_*, checkpoint and disks of @row; the manifest is sure and the last error over. */
+gboolean vr_state_protection_set_base(VrState *self, const VrProtection *row, GError **error);
+/** Source: changes since the base are not tracked. */
+gboolean vr_state_protection_drop_checkpoint(VrState *self, const char *uuid, GError **error);
+gboolean vr_state_protection_distrust_manifest(VrState *self, const char *uuid, GError **error);
+/** @text: JSON text of an error; @when_us: wall. */
+gboolean vr_state_protection_set_last_error(VrState *self, const char *uuid, const char *text,
+                                            gint64 when_us, GError **error);
 gboolean vr_state_protection_delete(VrState *self, const char *uuid, GError **error);
 
 /** The cycle under way on the source: what must be undone after a crash. At most one a protection.

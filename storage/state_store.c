@@ -14,7 +14,7 @@ vr_store_row_free(VrStoreRow *self)
 }
 
 static gpointer
-store_row(sqlite3_stmt *stmt, GError **error)
+store_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
 {
     VrStoreRow *self = g_new0(VrStoreRow, 1);
 

@@ -40,7 +40,8 @@ libvirt_json(VrApp *app)
 }
 
 static gboolean
-status(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
+       GError **error)
 {
     VrApp *app = data;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);
@@ -88,7 +89,8 @@ peer_json(VrApp *app, const VrPeer *row)
 }
 
 static gboolean
-peer_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+peer_list(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
+          GError **error)
 {
     VrApp *app = data;
     g_autoptr(GPtrArray) rows = vr_state_peer_list(app->state, error);
@@ -117,7 +119,8 @@ peer_info(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErro
 }
 
 static gboolean
-peer_remove(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+peer_remove(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+            GError **error)
 {
     VrApp *app = data;
     g_autoptr(VrPeer) row =

@@ -58,7 +58,8 @@ info(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **e
 }
 
 static gboolean
-cancel(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+cancel(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+       GError **error)
 {
     VrApp *app = data;
     gint64 id;

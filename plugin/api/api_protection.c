@@ -150,7 +150,7 @@ protect(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError 
 }
 
 static gboolean
-list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+list(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);

@@ -15,7 +15,8 @@
 #define NETWORK_TEXT_MAX 4096
 
 static gboolean
-policy_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+policy_list(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
+            GError **error G_GNUC_UNUSED)
 {
     VrApp *app = data;
     g_auto(GStrv) names = vr_policy_files_list(app->policies);
@@ -83,7 +84,8 @@ reschedule(VrApp *app, const char *policy)
 }
 
 static gboolean
-policy_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+policy_define(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+              GError **error)
 {
     VrApp *app = data;
     const char *name = vr_http_request_param(request, "name");
@@ -99,7 +101,8 @@ policy_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
 }
 
 static gboolean
-policy_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+policy_undefine(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+                GError **error)
 {
     VrApp *app = data;
     const char *name = vr_http_request_param(request, "name");
@@ -149,7 +152,8 @@ store_json(VrApp *app, const VrStoreRow *row)
 }
 
 static gboolean
-store_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+store_list(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
+           GError **error)
 {
     VrApp *app = data;
     g_autoptr(GPtrArray) rows = vr_state_store_list(app->state, error);
@@ -201,7 +205,8 @@ store_path_fits(VrApp *app, const char *name, const char *path, GError **error)
 }
 
 static gboolean
-store_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+store_define(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+             GError **error)
 {
     VrApp *app = data;
     const char *name = vr_http_request_param(request, "name");
@@ -221,7 +226,8 @@ store_define(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GE
 }
 
 static gboolean
-store_undefine(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+store_undefine(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+               GError **error)
 {
     VrApp *app = data;
     VrStoreRow *row = vr_state_store_get(app->state, vr_http_request_param(request, "name"), error);
@@ -265,7 +271,8 @@ netmap_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
 }
 
 static gboolean
-netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+netmap_set(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+           GError **error)
 {
     VrApp *app = data;
     JsonObject *body = vr_http_request_object(request, error);
@@ -286,7 +293,8 @@ netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
 }
 
 static gboolean
-netmap_unset(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+netmap_unset(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+             GError **error)
 {
     VrApp *app = data;
     const char *name = vr_http_request_query(request, "peer");

@@ -21,7 +21,7 @@ libvirt_text(JsonObject *status)
 }
 
 gboolean
-vr_cli_status(VrCli *cli, const VrCliArgs *args, GError **error)
+vr_cli_status(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *path = vr_cli_path("status", NULL);
     g_autoptr(JsonNode) answer = NULL;

@@ -79,7 +79,7 @@ vr_cli_peer_join(VrCli *cli, const VrCliArgs *args, GError **error)
 }
 
 gboolean
-vr_cli_peer_list(VrCli *cli, const VrCliArgs *args, GError **error)
+vr_cli_peer_list(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *path = vr_cli_path("peers", NULL);
     g_autoptr(JsonNode) answer = NULL;

@@ -22,7 +22,7 @@ duration_text(JsonObject *object, const char *key)
 }
 
 gboolean
-vr_cli_policy_list(VrCli *cli, const VrCliArgs *args, GError **error)
+vr_cli_policy_list(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *path = vr_cli_path("policies", NULL);
     g_autoptr(JsonNode) answer = NULL;

@@ -6,7 +6,7 @@
 #include "policies/ids.h"
 
 gboolean
-vr_cli_store_list(VrCli *cli, const VrCliArgs *args, GError **error)
+vr_cli_store_list(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
 {
     g_autofree char *path = vr_cli_path("stores", NULL);
     g_autoptr(JsonNode) answer = NULL;

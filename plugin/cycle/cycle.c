@@ -66,7 +66,7 @@ vr_cycle_give_way(const char *uuid)
 }
 
 static void
-cancel_along(GCancellable *outer, gpointer inner)
+cancel_along(GCancellable *outer G_GNUC_UNUSED, gpointer inner)
 {
     g_cancellable_cancel(inner);
 }
@@ -144,7 +144,7 @@ follow_rename(Run *run, GError **error)
         return TRUE;
     g_free(run->row->name);
     run->row->name = g_strdup(run->plan->name);
-    return vr_cycle_row_put(run->app, run->row, error);
+    return vr_state_protection_set_name(run->app->state, run->row->uuid, run->row->name, error);
 }
 
 static gboolean
@@ -417,7 +417,7 @@ tracking_lost(Run *run, GError **error)
               " are not tracked, everything is compared",
               run->row->name, run->row->base_number);
     g_clear_pointer(&run->row->checkpoint, g_free);
-    if (!vr_cycle_row_put(run->app, run->row, error) ||
+    if (!vr_state_protection_drop_checkpoint(run->app->state, run->row->uuid, error) ||
         !vr_checkpoint_sweep(run->app->conn, run->row->uuid, NULL, NULL, error))
         return FALSE;
     if (run->row->state == VR_PROTECTION_PROTECTED)
@@ -519,7 +519,8 @@ distrust_manifests(Run *run, GError **error)
         strcmp(vr_error_slug(*error), "root-differs") != 0)
         return;
     run->row->manifest_unsure = TRUE;
-    if (!vr_cycle_row_put(run->app, run->row, NULL) || run->was_unsure)
+    if (!vr_state_protection_distrust_manifest(run->app->state, run->row->uuid, NULL) ||
+        run->was_unsure)
         return;
     cause = g_steal_pointer(error);
     vr_set_error(error, VR_ERROR_TRANSIENT, "root-differs",

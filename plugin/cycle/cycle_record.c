@@ -85,22 +85,6 @@ replace(char **field, const char *value)
 }
 
 gboolean
-vr_cycle_row_put(VrApp *app, VrProtection *row, GError **error)
-{
-    g_autoptr(VrProtection) now = NULL;
-
-    if (!vr_state_begin(app->state, error))
-        return FALSE;
-    now = vr_state_protection_get(app->state, row->uuid, error);
-    if (now != NULL)
-        row->state = now->state;
-    if (now != NULL && vr_state_protection_put(app->state, row, error))
-        return vr_state_commit(app->state, error);
-    vr_state_rollback(app->state);
-    return FALSE;
-}
-
-gboolean
 vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
                 const VrRecoveryPoint *rp, GError **error)
 {
@@ -113,7 +97,7 @@ vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
     replace(&row->disks, journal->disks);
     row->manifest_unsure = FALSE;
     g_clear_pointer(&row->last_error, g_free);
-    return vr_cycle_row_put(app, row, error);
+    return vr_state_protection_set_base(app->state, row, error);
 }
 
 gboolean

@@ -21,14 +21,6 @@ gboolean vr_cycle_manifests_apply(GPtrArray *manifests, GError **error);
 gboolean vr_cycle_manifests_discard(GPtrArray *manifests, GError **error);
 
 /**
- * vr_cycle_row_put:
- *
- * Stores what a cycle changed in @row. The state is not the cycle's to write: somebody without the
- * guard may have changed it (unprotect), so @row takes the stored one.
- */
-gboolean vr_cycle_row_put(VrApp *app, VrProtection *row, GError **error);
-
-/**
  * vr_cycle_record:
  *
  * S11, first half: the new base in one transaction; the journal row says that the overlays belong

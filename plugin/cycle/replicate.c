@@ -11,14 +11,12 @@ static void
 record_failure(VrApp *app, const char *uuid, const GError *failure)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autofree char *text = vr_error_to_json_text(failure);
     g_autoptr(GError) error = NULL;
 
     if (row == NULL)
         return;
-    g_free(row->last_error);
-    row->last_error = vr_error_to_json_text(failure);
-    row->last_error_us = g_get_real_time();
-    if (!vr_cycle_row_put(app, row, &error))
+    if (!vr_state_protection_set_last_error(app->state, uuid, text, g_get_real_time(), &error))
         g_warning("domain '%s': cannot record why its cycle failed: %s, ignoring", row->name,
                   error->message);
     g_warning("domain '%s': replication cycle failed: %s", row->name, failure->message);

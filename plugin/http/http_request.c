@@ -17,7 +17,7 @@ typedef struct {
 } QueryScan;
 
 static enum MHD_Result
-collect_query(void *user, enum MHD_ValueKind kind, const char *key, const char *value)
+collect_query(void *user, enum MHD_ValueKind kind G_GNUC_UNUSED, const char *key, const char *value)
 {
     QueryScan *scan = user;
     g_autofree char *name = g_uri_unescape_string(key, NULL);
@@ -81,7 +81,8 @@ typedef struct {
 } FramingScan;
 
 static enum MHD_Result
-collect_framing(void *user, enum MHD_ValueKind kind, const char *key, const char *value)
+collect_framing(void *user, enum MHD_ValueKind kind G_GNUC_UNUSED, const char *key,
+                const char *value)
 {
     FramingScan *scan = user;
 

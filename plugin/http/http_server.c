@@ -302,7 +302,8 @@ dispatch(struct MHD_Connection *mhd, VrHttpRequest *request)
 
 static enum MHD_Result
 on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *method,
-          const char *version, const char *upload, size_t *upload_size, void **context)
+          const char *version G_GNUC_UNUSED, const char *upload, size_t *upload_size,
+          void **context)
 {
     VrHttpServer *self = data;
     VrHttpRequest *request = *context;
@@ -330,22 +331,22 @@ on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *m
 }
 
 static void
-on_completed(void *data, struct MHD_Connection *mhd, void **context,
-             enum MHD_RequestTerminationCode why)
+on_completed(void *data G_GNUC_UNUSED, struct MHD_Connection *mhd G_GNUC_UNUSED, void **context,
+             enum MHD_RequestTerminationCode why G_GNUC_UNUSED)
 {
     vr_http_request_free(*context);
     *context = NULL;
 }
 
 static size_t
-keep_escapes(void *data, struct MHD_Connection *mhd, char *text)
+keep_escapes(void *data G_GNUC_UNUSED, struct MHD_Connection *mhd G_GNUC_UNUSED, char *text)
 {
     return strlen(text);
 }
 
 G_GNUC_PRINTF(2, 0)
 static void
-on_log(void *data, const char *format, va_list args)
+on_log(void *data G_GNUC_UNUSED, const char *format, va_list args)
 {
     g_autofree char *text = g_strdup_vprintf(format, args);
 

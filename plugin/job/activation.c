@@ -256,9 +256,7 @@ advance(Activation *self, GError **error)
     row = vr_state_protection_get(app->state, self->row->uuid, error);
     if (row != NULL && vr_app_set_state(app, row->uuid, VR_EVENT_FAILOVER_STARTED, row, error) &&
         vr_app_set_state(app, row->uuid, VR_EVENT_FAILOVER_DONE, row, error)) {
-        g_free(row->generation);
-        row->generation = g_strdup(self->line);
-        if (vr_state_protection_put(app->state, row, error) &&
+        if (vr_state_protection_set_generation(app->state, row->uuid, self->line, error) &&
             vr_state_set(app->state, key, NULL, error) &&
             vr_state_set(app->state, starting, self->autostart ? "autostart" : "once", error))
             return vr_state_commit(app->state, error);
@@ -348,7 +346,7 @@ activate(Activation *self, GError **error)
 }
 
 JsonNode *
-vr_activate(VrApp *app, const char *peer, const char *uuid, JsonNode *request, GError **error)
+vr_activate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
 {
     g_auto(Activation) self = {0};
     JsonNode *node;

@@ -24,8 +24,7 @@ G_BEGIN_DECLS
  * "activation-refused" (vr_deactivate() came first), "root-differs", "generation-mismatch", and
  * those of libvirt.
  */
-JsonNode *vr_activate(VrApp *app, const char *peer, const char *uuid, JsonNode *request,
-                      GError **error);
+JsonNode *vr_activate(VrApp *app, const char *uuid, JsonNode *request, GError **error);
 
 /**
  * vr_deactivate:

@@ -61,11 +61,8 @@ settle(VrFailover *self, VrProtectionEvent event, const char *generation, GError
         vr_failover_set_fact(self, "ran", NULL, error) &&
         vr_failover_set_fact(self, "generation", NULL, error))
         row = vr_state_protection_get(state, self->row->uuid, error);
-    if (row != NULL && generation != NULL) {
-        g_free(row->generation);
-        row->generation = g_strdup(generation);
-    }
-    if (row == NULL || !vr_state_protection_put(state, row, error)) {
+    if (row == NULL || (generation != NULL &&
+                        !vr_state_protection_set_generation(state, row->uuid, generation, error))) {
         vr_state_rollback(state);
         return FALSE;
     }

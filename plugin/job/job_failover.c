@@ -64,7 +64,8 @@ step_check(VrFailover *self, GError **error)
     return vr_check_source(self->app, &wanted, findings, NULL, vr_job_cancellable(self->job),
                            error) &&
            vr_check_passed(findings, self->row->name, error) &&
-           vr_state_protection_put(self->app->state, self->row, error);
+           vr_state_protection_set_autostart(self->app->state, self->row->uuid,
+                                             self->row->autostart, error);
 }
 
 static gboolean

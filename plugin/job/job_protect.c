@@ -70,7 +70,7 @@ insert_row(VrJob *job, VrApp *app, const VrCheckFacts *facts, GError **error)
         g_strdup(json_object_get_string_member_with_default(vr_job_args(job), "exclude", ""));
     row->created_us = g_get_real_time();
     row->autostart = facts->autostart;
-    return vr_state_protection_put(app->state, row, error);
+    return vr_state_protection_insert(app->state, row, error);
 }
 
 static gboolean

@@ -69,7 +69,7 @@ policy_is_valid(const Put *put, GError **error)
 /* The checks that were answered as findings before are repeated: a peer is not believed to have
  * asked. */
 static gboolean
-may_create(VrApp *app, const char *peer, JsonNode *request, const Put *put, GError **error)
+may_create(VrApp *app, const char *peer, JsonNode *request, GError **error)
 {
     g_autoptr(JsonNode) answer = vr_check_target(app, peer, request, error);
     JsonArray *findings =
@@ -129,18 +129,18 @@ replace(char **field, const char *value)
     *field = g_strdup(value);
 }
 
-static gboolean
-store_networks(VrApp *app, const char *uuid, JsonArray *networks, GError **error)
+/* The map as sent; without one the map of before stays. */
+static void
+take_networks(VrProtection *row, JsonArray *networks)
 {
-    g_autofree char *key = g_strdup_printf("networks:%s", uuid);
-    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_ARRAY);
-    g_autofree char *text = NULL;
+    g_autoptr(JsonNode) node = NULL;
 
     if (networks == NULL)
-        return TRUE;
+        return;
+    node = json_node_new(JSON_NODE_ARRAY);
     json_node_set_array(node, networks);
-    text = vr_json_to_text(node);
-    return vr_state_set(app->state, key, text, error);
+    g_free(row->networks);
+    row->networks = vr_json_to_text(node);
 }
 
 static gboolean
@@ -154,31 +154,14 @@ fence_replica(VrApp *app, const VrProtection *row, GError **error)
                                               peer->name, vr_generation_id(generation), error);
 }
 
-/* The checks took their time: another peer may have got there first. */
-static gboolean
-still_free(VrApp *app, const VrProtection *row, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-    g_autoptr(VrProtection) other = vr_state_protection_get(app->state, row->uuid, &local);
-
-    if (other != NULL)
-        vr_set_error(error, VR_ERROR_CONFLICT, "protection-exists", "Try again in a moment.",
-                     "domain '%s' got a replica on host '%s' in the meantime", row->name,
-                     app->config->name);
-    else if (!g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
-        g_propagate_error(error, g_steal_pointer(&local));
-    else
-        return TRUE;
-    return FALSE;
-}
-
 static gboolean
 store_row(VrApp *app, const VrProtection *row, gboolean created, GError **error)
 {
     if (!vr_state_begin(app->state, error))
         return FALSE;
-    if ((!created || (still_free(app, row, error) && fence_replica(app, row, error))) &&
-        vr_state_protection_put(app->state, row, error))
+    if (created
+            ? vr_state_protection_insert(app->state, row, error) && fence_replica(app, row, error)
+            : vr_state_protection_set_settings(app->state, row, error))
         return vr_state_commit(app->state, error);
     vr_state_rollback(app->state);
     return FALSE;
@@ -205,7 +188,7 @@ protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *requ
     }
     row = vr_state_protection_get(app->state, uuid, NULL);
     created = row == NULL;
-    if (created && !may_create(app, peer, request, &put, error))
+    if (created && !may_create(app, peer, request, error))
         return NULL;
     if (created) {
         g_autoptr(VrGeneration) generation = vr_generation_from_line(put.generation, error);
@@ -224,7 +207,8 @@ protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *requ
     replace(&row->policy, put.policy);
     replace(&row->policy_text, put.policy_text);
     replace(&row->exclude, put.exclude);
-    if (!store_row(app, row, created, error) || !store_networks(app, uuid, put.networks, error))
+    take_networks(row, put.networks);
+    if (!store_row(app, row, created, error))
         return NULL;
     return empty_object();
 }
@@ -234,7 +218,6 @@ delete_guarded(VrApp *app, const char *uuid, gboolean keep_replica, GError **err
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
     g_autofree char *manifests = vr_app_manifest_dir(app, uuid);
-    g_autofree char *networks = g_strdup_printf("networks:%s", uuid);
 
     if (row == NULL)
         return NULL;
@@ -249,7 +232,6 @@ delete_guarded(VrApp *app, const char *uuid, gboolean keep_replica, GError **err
     else if (!vr_replicas_destroy(app->replicas, uuid, error))
         return NULL;
     if (!vr_remove_tree(manifests, error) || !vr_fence_remove(app->fence, uuid, error) ||
-        !vr_state_set(app->state, networks, NULL, error) ||
         !vr_state_protection_delete(app->state, uuid, error))
         return NULL;
     return empty_object();
@@ -257,8 +239,8 @@ delete_guarded(VrApp *app, const char *uuid, gboolean keep_replica, GError **err
 
 /* Never under an activation, which may be about to own these layers. */
 static JsonNode *
-protection_delete(gpointer data, const char *peer, const char *uuid, gboolean keep_replica,
-                  GError **error)
+protection_delete(gpointer data, const char *peer G_GNUC_UNUSED, const char *uuid,
+                  gboolean keep_replica, GError **error)
 {
     VrApp *app = data;
     JsonNode *node;
@@ -276,9 +258,8 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
 {
     VrReplica *replica = vr_replicas_get(app->replicas, uuid, error);
     g_autoptr(VrRecoveryPoint) head = replica ? vr_replica_head(replica, error) : NULL;
-    g_autofree char *key = g_strdup_printf("networks:%s", uuid);
-    g_autofree char *text = vr_state_get(app->state, key, NULL);
-    g_autoptr(JsonNode) sent = text ? json_from_string(text, NULL) : NULL;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autoptr(JsonNode) sent = row && row->networks ? json_from_string(row->networks, NULL) : NULL;
     g_autofree char *xml = head ? vr_replica_domain_xml(replica, head->number, error) : NULL;
     g_autoptr(VrDomainModel) model = xml ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
     g_autoptr(GHashTable) networks =
@@ -335,7 +316,7 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
     if (strcmp(name, "finalize") == 0)
         return finalize(app, peer, uuid, error);
     if (strcmp(name, "activate") == 0)
-        return vr_activate(app, peer, uuid, request, error);
+        return vr_activate(app, uuid, request, error);
     if (strcmp(name, "deactivate") == 0)
         return vr_deactivate(app, uuid, request, error);
     if (strcmp(name, "planned-failover") == 0)
@@ -365,7 +346,8 @@ job(gpointer data, const char *peer, gint64 id, GError **error)
 }
 
 static VrReplica *
-replica(gpointer data, const char *uuid, const char *peer, const char *generation, GError **error)
+replica(gpointer data, const char *uuid, const char *peer G_GNUC_UNUSED, const char *generation,
+        GError **error)
 {
     VrApp *app = data;
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
@@ -397,7 +379,7 @@ replica_done(gpointer data, VrReplica *done)
 }
 
 static void
-cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp)
+cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp G_GNUC_UNUSED)
 {
     VrApp *app = data;
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);

@@ -245,7 +245,8 @@ handle_sums(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
 }
 
 static gboolean
-handle_chunks(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+handle_chunks(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+              GError **error)
 {
     const char *cycle = cycle_of(request, error);
     g_auto(Guard) guard = {0};
@@ -275,7 +276,7 @@ handle_has_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer
 }
 
 static gboolean
-handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer data,
+handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
                       GError **error)
 {
     const char *cycle = cycle_of(request, error);
@@ -315,7 +316,8 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
 }
 
 static gboolean
-handle_abort(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+handle_abort(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+             GError **error)
 {
     const char *cycle = cycle_of(request, error);
     g_auto(Guard) guard = {0};

@@ -175,7 +175,8 @@ handle_join(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
 }
 
 static gboolean
-handle_hello(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+handle_hello(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
+             GError **error G_GNUC_UNUSED)
 {
     VrPeerServer *self = data;
     JsonNode *node = vr_peer_route_empty();

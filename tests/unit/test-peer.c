@@ -176,7 +176,7 @@ protect(Fixture *f, const char *uuid, const VrIdentity *id, VrRole role)
     };
     g_autoptr(GError) error = NULL;
 
-    g_assert_true(vr_state_protection_put(f->state, &row, &error));
+    g_assert_true(vr_state_protection_insert(f->state, &row, &error));
 }
 
 static void
@@ -769,7 +769,7 @@ test_kept_replica(Fixture *f, gconstpointer data)
     app.state = vr_state_open(source_dir, NULL);
     app.conn = vr_conn_new("test:///default", NULL, NULL);
     g_assert_true(vr_state_peer_put(app.state, &peer, NULL));
-    g_assert_true(vr_state_protection_put(app.state, &row, NULL));
+    g_assert_true(vr_state_protection_insert(app.state, &row, NULL));
     g_ptr_array_add(manifests, vr_manifest_open(source_dir, "vda", DISK_BYTES, NULL));
     g_ptr_array_add(disks, &planned);
     /* Ends at libvirt, which does not know the domain, as a cycle may end anywhere. */
@@ -867,12 +867,11 @@ test_failed_over(Fixture *f, gconstpointer data)
         {"DELETE", "/v1/peer/protections/%s/cycles/" CYCLE},
     };
     g_autoptr(VrPeerClient) client = client_of(f, f->client_id);
-    g_autoptr(VrProtection) row = vr_state_protection_get(f->state, UUID, NULL);
     g_autoptr(GPtrArray) rps = NULL;
 
     begin(client, CYCLE);
-    row->state = VR_PROTECTION_FAILED_OVER;
-    g_assert_true(vr_state_protection_put(f->state, row, NULL));
+    g_assert_true(
+        vr_state_protection_set_state(f->state, UUID, VR_PROTECTION_FAILED_OVER, NULL));
     for (guint i = 0; i < G_N_ELEMENTS(writes); i++) {
         g_autoptr(GError) error = try_route(f, f->client_id, &writes[i], UUID);
 

@@ -31,7 +31,7 @@ add_protection_of(Fixture *f, const char *uuid, VrRole role)
         .exclude = (char *) "",
     };
 
-    g_assert_true(vr_state_protection_put(f->state, &row, &error));
+    g_assert_true(vr_state_protection_insert(f->state, &row, &error));
     g_assert_no_error(error);
 }
 

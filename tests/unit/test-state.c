@@ -247,11 +247,11 @@ test_protection(Fixture *f, gconstpointer data)
 
     g_assert_null(vr_state_protection_get(f->state, UUID, &error));
     assert_slug(&error, VR_ERROR_NOT_FOUND, "no-such-protection");
-    g_assert_false(vr_state_protection_put(f->state, row, &error));
+    g_assert_false(vr_state_protection_insert(f->state, row, &error));
     assert_slug(&error, VR_ERROR_REFUSED, "no-such-peer");
 
     add_peer(f, FPR, "b");
-    g_assert_true(vr_state_protection_put(f->state, row, &error));
+    g_assert_true(vr_state_protection_insert(f->state, row, &error));
     back = vr_state_protection_get(f->state, UUID, &error);
     g_assert_no_error(error);
     g_assert_cmpstr(back->name, ==, row->name);
@@ -276,10 +276,10 @@ test_protection(Fixture *f, gconstpointer data)
     g_assert_cmpint(back->last_error_us, ==, 15);
     g_assert_true(back->autostart);
 
-    g_clear_pointer(&row->checkpoint, g_free);
-    row->state = VR_PROTECTION_PROTECTED;
-    row->last_error_us = 0;
-    g_assert_true(vr_state_protection_put(f->state, row, &error));
+    g_assert_false(vr_state_protection_insert(f->state, row, &error));
+    assert_slug(&error, VR_ERROR_CONFLICT, "protection-exists");
+    g_assert_true(vr_state_protection_drop_checkpoint(f->state, UUID, &error));
+    g_assert_true(vr_state_protection_set_state(f->state, UUID, VR_PROTECTION_PROTECTED, &error));
     list = vr_state_protection_list(f->state, &error);
     g_assert_cmpuint(list->len, ==, 1);
     g_assert_null(((VrProtection *) list->pdata[0])->checkpoint);
@@ -305,7 +305,7 @@ test_cycle(Fixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
 
     add_peer(f, FPR, "b");
-    g_assert_true(vr_state_protection_put(f->state, row, &error));
+    g_assert_true(vr_state_protection_insert(f->state, row, &error));
     g_assert_null(vr_state_cycle_get(f->state, UUID, &error));
     g_assert_no_error(error);
     g_assert_true(vr_state_cycle_put(f->state, &cycle, &error));
@@ -320,7 +320,7 @@ test_cycle(Fixture *f, gconstpointer data)
     g_assert_true(back->sent);
     g_assert_cmpstr(back->commit, ==, "{\"x\":1}");
     /* Writing the protection again must not take its cycle along. */
-    g_assert_true(vr_state_protection_put(f->state, row, &error));
+    g_assert_true(vr_state_protection_set_base(f->state, row, &error));
     vr_cycle_journal_free(g_steal_pointer(&back));
     back = vr_state_cycle_get(f->state, UUID, &error);
     g_assert_nonnull(back);
@@ -525,11 +525,12 @@ test_store(Fixture *f, gconstpointer data)
     g_assert_cmpstr(back->path, ==, "/srv");
     vr_store_row_free(back);
     add_peer(f, FPR, "b");
-    g_assert_true(vr_state_protection_put(f->state, row, &error));
+    g_assert_true(vr_state_protection_insert(f->state, row, &error));
     g_assert_false(vr_state_store_delete(f->state, "default", &error));
     assert_slug(&error, VR_ERROR_REFUSED, "store-in-use");
+    g_assert_true(vr_state_protection_delete(f->state, row->uuid, &error));
     row->role = VR_ROLE_SOURCE; /* then the store's name means the peer's store */
-    g_assert_true(vr_state_protection_put(f->state, row, &error));
+    g_assert_true(vr_state_protection_insert(f->state, row, &error));
     g_assert_true(vr_state_store_delete(f->state, "default", &error));
 }
 
