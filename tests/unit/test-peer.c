@@ -870,8 +870,7 @@ test_failed_over(Fixture *f, gconstpointer data)
     g_autoptr(GPtrArray) rps = NULL;
 
     begin(client, CYCLE);
-    g_assert_true(
-        vr_state_protection_set_state(f->state, UUID, VR_PROTECTION_FAILED_OVER, NULL));
+    g_assert_true(vr_state_protection_set_state(f->state, UUID, VR_PROTECTION_FAILED_OVER, NULL));
     for (guint i = 0; i < G_N_ELEMENTS(writes); i++) {
         g_autoptr(GError) error = try_route(f, f->client_id, &writes[i], UUID);
 
