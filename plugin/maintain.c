@@ -2,7 +2,8 @@
 #include "plugin/maintain.h"
 
 #include "plugin/cycle/replicate.h"
-#include "plugin/job/activation.h"
+#include "plugin/ownership.h"
+#include "plugin/target/activation.h"
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 #include "qmp/point.h"
@@ -117,7 +118,7 @@ static gboolean
 must_start(VrMaintain *self, const VrProtection *row)
 {
     return row->role == VR_ROLE_TARGET && row->state == VR_PROTECTION_FAILED_OVER &&
-           !vr_activation_done(self->app, row);
+           !vr_ownership_settled(self->app, row);
 }
 
 /* What could not be done at start-up, or when it was asked for, may be possible now. */

@@ -100,6 +100,17 @@ vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *netwo
     return TRUE;
 }
 
+gboolean
+vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *findings, GError **error)
+{
+    g_autoptr(VrHostCaps) caps = host_caps(app, model, error);
+
+    if (caps == NULL)
+        return FALSE;
+    vr_host_caps_check(caps, model, 0, findings);
+    return TRUE;
+}
+
 char *
 vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *networks,
                      const VrTargetFiles *files, VrFindings *findings, GError **error)
@@ -115,8 +126,10 @@ vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *network
         .dtb_path = g_hash_table_lookup(files->attachments, "dtb"),
         .console_log_dir = CONSOLE_LOG_DIR,
         .libvirt_version = vr_conn_libvirt_version(app->conn),
-        .role = "replica",
+        .role = files->role,
         .generation = files->generation,
+        .name = files->name,
+        .uuid = files->uuid,
     };
 
     return caps ? vr_domain_xml_for_target(model, &target, findings, error) : NULL;

@@ -12,7 +12,9 @@ G_BEGIN_DECLS
 typedef struct {
     GHashTable *disk_paths;  /* target -> path of our qcow2 image */
     GHashTable *attachments; /* "nvram", "kernel", ... -> path of our copy */
+    const char *role;        /* "replica", "test" */
     const char *generation;  /* id */
+    const char *name, *uuid; /* of the domain that is made: the protection's, never the message's */
 } VrTargetFiles;
 
 /** Source network -> network here: this host's own map for @peer before what the source sent
@@ -23,6 +25,10 @@ GHashTable *vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GE
  * cannot be asked. */
 gboolean vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *networks,
                                 VrFindings *findings, GError **error);
+
+/** The same without what can change at any moment: networks and free memory. */
+gboolean vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *findings,
+                              GError **error);
 
 /** XML to define here. (transfer full) */
 char *vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *networks,

@@ -330,6 +330,15 @@ vr_json_object_at(JsonArray *array, guint i)
         array && i < json_array_get_length(array) ? json_array_get_element(array, i) : NULL);
 }
 
+gboolean
+vr_json_true_in(JsonObject *object, const char *key)
+{
+    JsonNode *node = object ? json_object_get_member(object, key) : NULL;
+
+    return node != NULL && json_node_get_value_type(node) == G_TYPE_BOOLEAN &&
+           json_node_get_boolean(node);
+}
+
 const char *
 vr_json_text_in(JsonObject *object, const char *key, const char *other)
 {

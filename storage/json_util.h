@@ -28,6 +28,8 @@ JsonArray *vr_json_as_array(JsonNode *node);
 JsonObject *vr_json_object_in(JsonObject *object, const char *key);
 JsonArray *vr_json_array_in(JsonObject *object, const char *key);
 JsonObject *vr_json_object_at(JsonArray *array, guint i);
+/* TRUE only where it is the boolean true. */
+gboolean vr_json_true_in(JsonObject *object, const char *key);
 /* @other where it is no string. */
 const char *vr_json_text_in(JsonObject *object, const char *key, const char *other);
 

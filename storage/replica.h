@@ -82,6 +82,10 @@ typedef enum { VR_CYCLE_UNKNOWN, VR_CYCLE_OPEN, VR_CYCLE_COMMITTED } VrCycleStat
 /** @ret_rp: (nullable): the RP when committed. */
 VrCycleStatus vr_replica_cycle_status(VrReplica *self, const char *cycle, VrRecoveryPoint **ret_rp);
 
+/** Names of the disks of a cycle that is open, NULL-terminated; NULL if it is not, committed ones
+ *  included. (transfer full) */
+char **vr_replica_cycle_disks(VrReplica *self, const char *cycle);
+
 /** Newest RP or NULL (none yet). (transfer full) */
 VrRecoveryPoint *vr_replica_head(VrReplica *self, GError **error);
 /** Oldest first; (element-type VrRecoveryPoint) (transfer full) */

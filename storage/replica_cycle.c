@@ -5,6 +5,7 @@
 #include "policies/fault.h"
 #include "policies/ids.h"
 #include "storage/file_util.h"
+#include "storage/json_util.h"
 #include "storage/replica_private.h"
 
 /* BEGIN, COMMIT and abort: the life of the open cycle. Frames are in replica_write.c. */
@@ -290,4 +291,30 @@ vr_replica_cycle_status(VrReplica *self, const char *cycle, VrRecoveryPoint **re
     else
         vr_recovery_point_free(rp);
     return status;
+}
+
+char **
+vr_replica_cycle_disks(VrReplica *self, const char *cycle)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *path = vr_replica_path(self, "incoming/%s/begin.json", cycle);
+    g_autofree char *text = NULL;
+    g_autoptr(JsonNode) node = NULL;
+    g_autoptr(VrCycleBegin) begin = NULL;
+    gsize len = 0;
+
+    if (!vr_cycle_id_valid(cycle))
+        return NULL;
+    g_mutex_lock(&self->lock);
+    text = vr_read_file(path, VR_JSON_MAX_BYTES, &len, NULL);
+    g_mutex_unlock(&self->lock);
+    node = text ? vr_json_parse(text, len, VR_JSON_MAX_BYTES, NULL) : NULL;
+    begin = node ? vr_cycle_begin_from_json(node, NULL) : NULL;
+    for (guint i = 0; begin && i < begin->disks->len; i++) {
+        const VrCycleDisk *disk = begin->disks->pdata[i];
+
+        g_ptr_array_add(names, g_strdup(disk->name));
+    }
+    g_ptr_array_add(names, NULL);
+    return begin ? (char **) g_ptr_array_free(g_steal_pointer(&names), FALSE) : NULL;
 }

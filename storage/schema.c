@@ -90,6 +90,7 @@ static const char *const migrations[] = {
     "    LEFT JOIN host a ON a.key = 'activation:' || uuid"
     "    LEFT JOIN host f ON f.key = 'refused:' || uuid"
     "    WHERE coalesce(s.value, a.value, f.value) IS NOT NULL;"
+    "ALTER TABLE job ADD COLUMN parent INTEGER NOT NULL DEFAULT 0;"
     "DELETE FROM host WHERE key GLOB 'networks:*' OR key GLOB 'failover-*:*'"
     "  OR key GLOB 'activation:*' OR key GLOB 'starting:*' OR key GLOB 'refused:*';",
 };

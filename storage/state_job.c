@@ -46,7 +46,7 @@ vr_job_row_free(VrJobRow *self)
 #define JOB_COLUMNS                                                                                \
     "id, kind, uuid, domain, state, args, steps, bytes_read, bytes_sent, progress, started_us, "   \
     "ended_us,"                                                                                    \
-    "error, result"
+    "error, result, parent"
 #define JOB_ACTIVE "state IN ('queued', 'running', 'waiting')"
 
 static gpointer
@@ -71,6 +71,7 @@ job_row(sqlite3_stmt *stmt, GError **error)
     self->ended_us = sqlite3_column_int64(stmt, 11);
     self->error = vr_column_text(stmt, 12);
     self->result = vr_column_text(stmt, 13);
+    self->parent = sqlite3_column_int64(stmt, 14);
     return g_steal_pointer(&self);
 }
 
@@ -84,12 +85,12 @@ vr_state_job_insert(VrState *self, VrJobRow *row, GError **error)
     if (!vr_state_run(self, NULL, error,
                       "INSERT INTO job (kind, uuid, domain, state, args, steps, bytes_read, "
                       "bytes_sent, progress,"
-                      " started_us, ended_us, error, result)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-                      "ssssssiidiiss", row->kind, row->uuid, row->domain,
+                      " started_us, ended_us, error, result, parent)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                      "ssssssiidiissi", row->kind, row->uuid, row->domain,
                       vr_job_state_name(row->state), row->args, row->steps,
                       (gint64) row->bytes_read, (gint64) row->bytes_sent, row->progress,
-                      row->started_us, row->ended_us, row->error, row->result)) {
+                      row->started_us, row->ended_us, row->error, row->result, row->parent)) {
         vr_state_rollback(self);
         return FALSE;
     }

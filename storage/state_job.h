@@ -18,10 +18,11 @@ typedef enum {
 const char *vr_job_state_name(VrJobState state);
 
 typedef struct {
-    gint64 id;    /* 0: not inserted yet */
-    char *kind;   /* "protect", "sync", "failover", ... */
-    char *uuid;   /* protection, nullable */
-    char *domain; /* name, for people */
+    gint64 id;     /* 0: not inserted yet */
+    gint64 parent; /* the job that waits for it, 0: none */
+    char *kind;    /* "protect", "sync", "failover", ... */
+    char *uuid;    /* protection, nullable */
+    char *domain;  /* name, for people */
     VrJobState state;
     char *args;  /* JSON text, nullable */
     char *steps; /* JSON text [{"name","state","seconds"}] */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/job/failover.h"
 
+#include "plugin/ownership.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "qmp/domain_ops.h"
@@ -9,35 +10,6 @@
     (20 * G_TIME_SPAN_SECOND) /* a guest that was asked to power off may still do it */
 #define UNDO_TRIES 10
 
-static char *
-fact_key(const char *what, const VrFailover *self)
-{
-    return g_strdup_printf("failover-%s:%s", what, self->row->uuid);
-}
-
-gboolean
-vr_failover_set_fact(VrFailover *self, const char *what, const char *value, GError **error)
-{
-    g_autofree char *key = fact_key(what, self);
-
-    return vr_state_set(self->app->state, key, value, error);
-}
-
-gboolean
-vr_failover_get_fact(VrFailover *self, const char *what, char **ret_value, GError **error)
-{
-    g_autofree char *key = fact_key(what, self);
-    g_autoptr(GError) local = NULL;
-    char *value = vr_state_get(self->app->state, key, &local);
-
-    if (local != NULL && !g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND)) {
-        g_propagate_error(error, g_steal_pointer(&local));
-        return FALSE;
-    }
-    *ret_value = value;
-    return TRUE;
-}
-
 gboolean
 vr_failover_cancelled(VrFailover *self, GError **error)
 {
@@ -45,30 +17,6 @@ vr_failover_cancelled(VrFailover *self, GError **error)
         return FALSE;
     vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
                  "the failover of domain '%s' was cancelled", self->row->name);
-    return TRUE;
-}
-
-/* Drops the facts and leaves failing-over; @generation: (nullable): the new one. */
-static gboolean
-settle(VrFailover *self, VrProtectionEvent event, const char *generation, GError **error)
-{
-    VrState *state = self->app->state;
-    g_autoptr(VrProtection) row = NULL;
-
-    if (!vr_state_begin(state, error))
-        return FALSE;
-    if (vr_app_set_state(self->app, self->row->uuid, event, NULL, error) &&
-        vr_failover_set_fact(self, "ran", NULL, error) &&
-        vr_failover_set_fact(self, "generation", NULL, error))
-        row = vr_state_protection_get(state, self->row->uuid, error);
-    if (row == NULL || (generation != NULL &&
-                        !vr_state_protection_set_generation(state, row->uuid, generation, error))) {
-        vr_state_rollback(state);
-        return FALSE;
-    }
-    if (!vr_state_commit(state, error))
-        return FALSE;
-    self->row->state = row->state;
     return TRUE;
 }
 
@@ -92,11 +40,10 @@ vr_failover_finish(VrFailover *self, GError **error)
         vr_job_result_double(self->job, "downtime_seconds",
                              (double) (g_get_real_time() - g_ascii_strtoll(stopped, NULL, 10)) /
                                  G_USEC_PER_SEC);
-    vr_job_step(self->job, "finish");
     for (;;) {
         g_autoptr(GError) local = NULL;
 
-        if (settle(self, VR_EVENT_FAILOVER_DONE, self->line, &local))
+        if (vr_ownership_handed_over(self->app, self->row->uuid, &local))
             break;
         if (!wait_again(self, local, error))
             return FALSE;
@@ -160,7 +107,7 @@ restore_domain(VrFailover *self, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
-    if (vr_fence_remove(self->app->fence, self->row->uuid, &local) &&
+    if (vr_ownership_unfence(self->app, self->row->uuid, &local) &&
         vr_dom_set_autostart(self->app->conn, self->row->uuid, self->row->autostart, &local) &&
         (!self->ran || start_again(self, &local)))
         return TRUE;
@@ -171,13 +118,12 @@ restore_domain(VrFailover *self, GError **error)
 }
 
 gboolean
-vr_failover_undo(VrFailover *self, GError *cause, GError **error)
+vr_failover_undo(VrFailover *self, GError **error)
 {
     guint refusals = 0;
 
     if (self->row->state != VR_PROTECTION_FAILING_OVER)
-        goto out;
-    vr_job_undoing(self->job, cause);
+        return TRUE;
     wait_for_late_shutdown(self);
     for (;;) {
         g_autoptr(GError) local = NULL;
@@ -189,16 +135,11 @@ vr_failover_undo(VrFailover *self, GError *cause, GError **error)
             g_clear_error(&local);
             ok = TRUE;
         }
-        if (ok && settle(self, VR_EVENT_FAILOVER_UNDONE, NULL, &local))
-            break;
-        if (!wait_again(self, local, error)) {
-            g_error_free(cause);
-            return FALSE;
+        if (ok && vr_ownership_stay(self->app, self->row->uuid, &local)) {
+            vr_job_waiting(self->job, NULL);
+            return TRUE;
         }
+        if (!wait_again(self, local, error))
+            return FALSE;
     }
-
-out:
-    vr_job_undone(self->job);
-    g_propagate_error(error, cause);
-    return FALSE;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
+#include "storage/state_transfer.h"
 
 G_BEGIN_DECLS
 
@@ -13,20 +14,15 @@ G_BEGIN_DECLS
 typedef struct {
     VrJob *job;
     VrApp *app;
-    VrProtection *row;  /* owned */
-    VrPeerClient *peer; /* borrowed */
-    char *line;         /* owned: the generation that was or is to be sent, nullable */
-    gboolean ran;       /* the domain ran when the failover began */
-    gboolean asked;     /* its guest may have been asked to power off and is perhaps still at it */
-    gboolean owned;     /* the target has said that it is the owner */
+    VrProtection *row;    /* owned */
+    VrTransfer *transfer; /* owned, nullable: as it was when the job began */
+    VrPeerClient *peer;   /* borrowed */
+    char *line;           /* owned: the generation that was or is to be sent, nullable */
+    gboolean ran;         /* the domain ran when the failover began */
+    gboolean asked;    /* its guest may have been asked to power off and is perhaps still at it */
+    gboolean owned;    /* the target has said that it is the owner */
     gint64 not_yet_us; /* monotonic: first answer of the target that it cannot take over, 0: none */
 } VrFailover;
-
-/** A fact of the host, "failover-@what:<uuid>"; NULL removes it. */
-gboolean vr_failover_set_fact(VrFailover *self, const char *what, const char *value,
-                              GError **error);
-/** FALSE if the database cannot be read; a fact that is not there is NULL. */
-gboolean vr_failover_get_fact(VrFailover *self, const char *what, char **ret_value, GError **error);
 
 /** TRUE with CANCELLED if the job is cancelled or the daemon is stopping. */
 gboolean vr_failover_cancelled(VrFailover *self, GError **error);
@@ -35,8 +31,8 @@ gboolean vr_failover_cancelled(VrFailover *self, GError **error);
  * stopping. */
 gboolean vr_failover_finish(VrFailover *self, GError **error);
 
-/** All as before: unfenced, started if it ran, replicated again. @cause: (transfer full). FALSE
- * always, with @cause, or with CANCELLED when the daemon is stopping before it is done. */
-gboolean vr_failover_undo(VrFailover *self, GError *cause, GError **error);
+/** All as before: unfenced, started if it ran, replicated again. FALSE with CANCELLED when the
+ * daemon is stopping before that is done. */
+gboolean vr_failover_undo(VrFailover *self, GError **error);
 
 G_END_DECLS

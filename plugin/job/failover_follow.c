@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "plugin/job/activation.h"
+#include "plugin/ownership.h"
 #include "policies/error.h"
 #include "storage/error_json.h"
 #include "storage/json_util.h"
@@ -76,7 +76,7 @@ start_at_source(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *p
 
             if (local == NULL)
                 return id;
-        } else if (vr_activation_done(app, now)) {
+        } else if (vr_ownership_settled(app, now)) {
             return 0;
         }
         if (local != NULL && (!vr_job_resumed(job) || !vr_error_is_transient(local))) {

@@ -28,6 +28,24 @@ object_from_text(const char *text)
     return json_object_new();
 }
 
+/* What an earlier run completed; the step it was in begins anew. */
+static void
+restore_steps(VrJob *job)
+{
+    g_autoptr(JsonNode) node = job->row->steps ? json_from_string(job->row->steps, NULL) : NULL;
+    JsonArray *array = vr_json_as_array(node);
+
+    for (guint i = 0; array != NULL && i < json_array_get_length(array) && i < job->n_steps; i++) {
+        JsonObject *object = vr_json_object_at(array, i);
+
+        if (g_strcmp0(vr_json_text_in(object, "name", NULL), job->steps[i].name) != 0 ||
+            strcmp(vr_json_text_in(object, "state", ""), step_states[STEP_COMPLETED]) != 0)
+            return;
+        job->steps[i].state = STEP_COMPLETED;
+        job->steps[i].seconds = json_object_get_double_member_with_default(object, "seconds", 0);
+    }
+}
+
 VrJob *
 vr_job_new(VrJobs *jobs, VrState *state, const VrJobKind *kind, VrJobRow *row, gboolean resumed)
 {
@@ -43,10 +61,13 @@ vr_job_new(VrJobs *jobs, VrState *state, const VrJobKind *kind, VrJobRow *row, g
     job->cancel = g_cancellable_new();
     job->args = object_from_text(row->args);
     job->result = object_from_text(row->result);
-    job->n_steps = g_strv_length((char **) kind->steps);
+    while (kind->steps[job->n_steps].name != NULL)
+        job->n_steps++;
     job->steps = g_new0(Step, job->n_steps);
     for (guint i = 0; i < job->n_steps; i++)
-        job->steps[i].name = kind->steps[i];
+        job->steps[i].name = kind->steps[i].name;
+    if (resumed)
+        restore_steps(job);
     row->state = VR_JOB_RUNNING;
     return job;
 }
@@ -181,6 +202,17 @@ vr_job_undoing(VrJob *job, const GError *cause)
     vr_job_save(job);
 }
 
+guint
+vr_job_steps_done(VrJob *job)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
+    guint n = 0;
+
+    while (n < job->n_steps && job->steps[n].state == STEP_COMPLETED)
+        n++;
+    return n;
+}
+
 GError *
 vr_job_undo_cause(VrJob *job)
 {
@@ -244,6 +276,10 @@ vr_job_row_json(const VrJobRow *row)
     JsonNode *node = json_node_new(JSON_NODE_OBJECT);
 
     json_object_set_int_member(object, "id", row->id);
+    if (row->parent != 0)
+        json_object_set_int_member(object, "parent", row->parent);
+    else
+        json_object_set_null_member(object, "parent");
     json_object_set_string_member(object, "kind", row->kind);
     json_object_set_string_member(object, "domain", row->domain);
     json_object_set_string_member(object, "state", vr_job_state_name(row->state));

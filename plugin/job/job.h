@@ -4,6 +4,7 @@
 #include <gio/gio.h>
 #include <json-glib/json-glib.h>
 
+#include "policies/step.h"
 #include "storage/copy.h"
 #include "storage/state_job.h"
 
@@ -14,8 +15,8 @@ G_BEGIN_DECLS
  * database.
  *
  * A job survives a restart of the daemon: its row stays unfinished and vr_jobs_resume() runs it
- * again from the start, so every step of every kind must be safe to repeat. One job a protection at
- * a time.
+ * again, so every step of every kind must be safe to repeat. One job a protection at a time, but
+ * that a job may wait for a child of its own.
  */
 typedef struct _VrJobs VrJobs;
 typedef struct _VrJob VrJob;
@@ -23,9 +24,25 @@ typedef struct _VrJob VrJob;
 /** Blocks in the job's thread until done. @app: what vr_jobs_new() got. */
 typedef gboolean (*VrJobRun)(VrJob *job, gpointer app, GError **error);
 
+/** Part of a step in a table; @context: of vr_job_run_steps(). */
+typedef gboolean (*VrJobStepFunc)(gpointer context, GError **error);
+
+typedef enum {
+    VR_JOB_STEP_NO_RETURN = 1, /* once it has succeeded nothing is undone any more */
+    VR_JOB_STEP_LOOKS = 2,     /* what it saw may be old after a restart: it is run again */
+} VrJobStepFlags;
+
 typedef struct {
-    const char *name;         /* "protect"; static */
-    const char *const *steps; /* NULL-terminated; static */
+    const char *name; /* as shown; static */
+    /* For vr_job_run_steps(); a kind that does it by hand has names only. */
+    VrJobStepFunc run;
+    VrJobStepFunc undo; /* nullable: nothing to take back */
+    guint flags;        /* VrJobStepFlags */
+} VrJobStepDef;
+
+typedef struct {
+    const char *name;          /* "protect"; static */
+    const VrJobStepDef *steps; /* ends with a NULL name; static */
     VrJobRun run;
 } VrJobKind;
 
@@ -50,11 +67,15 @@ gboolean vr_jobs_resume(VrJobs *self, GError **error);
 gboolean vr_jobs_start(VrJobs *self, const char *kind, const char *uuid, const char *domain,
                        JsonObject *args, gint64 *ret_id, GError **error);
 
+/** The same for a job that @parent waits for, which may hold the protection; 0: none. */
+gboolean vr_jobs_start_child(VrJobs *self, gint64 parent, const char *kind, const char *uuid,
+                             const char *domain, JsonObject *args, gint64 *ret_id, GError **error);
+
 /** The job as the API shows it. NOT_FOUND "no-such-job". (transfer full) */
 JsonNode *vr_jobs_get(VrJobs *self, gint64 id, GError **error);
 /** Array, newest first. @uuid nullable. (transfer full) */
 JsonNode *vr_jobs_list(VrJobs *self, const char *uuid, gboolean all, GError **error);
-/** Number of the running job of a protection, 0 if none. */
+/** Number of the running job of a protection that has no parent, 0 if none. */
 gint64 vr_jobs_running(VrJobs *self, const char *uuid);
 guint vr_jobs_count(VrJobs *self);
 /** Blocks until the job has ended or @seconds passed; an unknown or ended one returns at once. */
@@ -68,6 +89,17 @@ const char *vr_job_uuid(VrJob *job);
 const char *vr_job_domain(VrJob *job);
 gint64 vr_job_id(VrJob *job);
 JsonObject *vr_job_args(VrJob *job);
+/**
+ * vr_job_run_steps:
+ *
+ * Runs the steps of the job's kind in order: those that an earlier run of the daemon completed are
+ * skipped, unless they only look; the one it was in is run again. After an error that one and all
+ * before are undone, backwards, unless one without return succeeded; also if that needs another
+ * start of the daemon. When the daemon is stopping nothing is undone, the next start goes on. An
+ * undo that fails is warned about, unless the daemon is stopping: then it is repeated.
+ */
+gboolean vr_job_run_steps(VrJob *job, gpointer context, GError **error);
+
 /** TRUE if an earlier run of the daemon began it. */
 gboolean vr_job_resumed(VrJob *job);
 GCancellable *vr_job_cancellable(VrJob *job);

@@ -6,6 +6,7 @@
 #include "plugin/cycle/replicate.h"
 #include "plugin/job/failover.h"
 #include "plugin/job/failover_follow.h"
+#include "plugin/ownership.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "policies/generation.h"
@@ -15,25 +16,23 @@
 #include "storage/json_util.h"
 
 /*
- * Planned failover on the source. What must outlive this job as well as a crash are facts of the
- * host, durable before the step that needs them: "failover-ran:<uuid>"         "yes" if the domain
- * ran when the failover began "failover-generation:<uuid>"  the line sent to the target; from then
- * on only the target knows who owns the workload Up to there an error starts the source again;
- * afterwards the source starts again only when the target has refused that generation for good. The
- * protection leaves the state failing-over in the transaction that drops the facts.
+ * Planned failover on the source. What must outlive this job as well as a crash is the transfer row
+ * (plugin/ownership.h): whether the domain ran, and from "hand over" on the generation that was
+ * sent, after which only the target knows who owns the workload. Up to there an error starts the
+ * source again; afterwards the source starts again only when the target has refused that generation
+ * for good.
  */
-const char *const vr_job_failover_steps[] = {
-    "check", "catch up", "shut down", "final replication", "hand over", "finish", NULL,
-};
 
 #define CATCH_UP_ROUNDS 3
 #define SMALL_DELTA (G_GUINT64_CONSTANT(16) << 20)
+#define ASK_SLOWER 3u /* doublings of the time between two questions */
 #define TAKE_OVER_US                                                                               \
     G_TIME_SPAN_MINUTE /* so long the target may answer that it cannot take over yet */
 
 static gboolean
-step_check(VrFailover *self, GError **error)
+step_check(gpointer data, GError **error)
 {
+    VrFailover *self = data;
     g_auto(GStrv) exclude = g_strsplit(self->row->exclude, ",", -1);
     g_autoptr(VrFindings) findings = vr_findings_new();
     g_autoptr(VrDomInfo) info = NULL;
@@ -44,7 +43,8 @@ step_check(VrFailover *self, GError **error)
         .exclude = (const char *const *) exclude,
     };
 
-    vr_job_step(self->job, "check");
+    if (self->row->state == VR_PROTECTION_FAILING_OVER)
+        return TRUE;
     if (!vr_protection_admits(self->row->state, VR_OPERATION_PLANNED_FAILOVER, error)) {
         g_prefix_error(error, "domain '%s': ", self->row->name);
         return FALSE;
@@ -59,7 +59,6 @@ step_check(VrFailover *self, GError **error)
                      info->name);
         return FALSE;
     }
-    self->ran = info->state != VR_DOM_SHUTOFF;
     self->row->autostart = info->autostart;
     return vr_check_source(self->app, &wanted, findings, NULL, vr_job_cancellable(self->job),
                            error) &&
@@ -78,12 +77,14 @@ replicate(VrFailover *self, gboolean final, VrCycleDone *done, GError **error)
 }
 
 static gboolean
-step_catch_up(VrFailover *self, GError **error)
+step_catch_up(gpointer data, GError **error)
 {
+    VrFailover *self = data;
     VrCycleDone done = {.changed_bytes = G_MAXUINT64};
 
-    vr_job_step(self->job, "catch up");
-    for (guint i = 0; i < CATCH_UP_ROUNDS && done.changed_bytes > SMALL_DELTA; i++) {
+    for (guint i = 0; self->row->state != VR_PROTECTION_FAILING_OVER && i < CATCH_UP_ROUNDS &&
+                      done.changed_bytes > SMALL_DELTA;
+         i++) {
         if (!replicate(self, FALSE, &done, error))
             return FALSE;
     }
@@ -93,28 +94,22 @@ step_catch_up(VrFailover *self, GError **error)
 static gboolean
 fence_source(VrFailover *self, GError **error)
 {
-    g_autoptr(VrGeneration) generation = vr_generation_from_line(self->row->generation, error);
-
-    return generation != NULL &&
-           vr_fence_put(self->app->fence, self->row->uuid, VR_FENCE_RECORD_FAILED_OVER,
-                        vr_peer_client_name(self->peer), vr_generation_id(generation), error) &&
+    return vr_ownership_fence(self->app, self->row, error) &&
            vr_dom_set_autostart(self->app->conn, self->row->uuid, FALSE, error);
 }
 
+/* What it is when the failover begins decides whether it is started when that is undone. */
 static gboolean
-begin_failing_over(VrFailover *self, GError **error)
+leave(VrFailover *self, GError **error)
 {
-    VrState *state = self->app->state;
+    VrDomState state;
 
-    if (self->row->state == VR_PROTECTION_FAILING_OVER)
+    if (self->transfer != NULL)
         return TRUE;
-    if (!vr_state_begin(state, error))
+    if (!vr_dom_state(self->app->conn, self->row->uuid, &state, error))
         return FALSE;
-    if (vr_failover_set_fact(self, "ran", self->ran ? "yes" : "no", error) &&
-        vr_app_set_state(self->app, self->row->uuid, VR_EVENT_FAILOVER_STARTED, self->row, error))
-        return vr_state_commit(state, error);
-    vr_state_rollback(state);
-    return FALSE;
+    self->ran = state != VR_DOM_SHUTOFF;
+    return vr_ownership_leave(self->app, self->row, self->ran, error);
 }
 
 static gboolean
@@ -137,24 +132,29 @@ shut_down(VrFailover *self, GError **error)
 
 /* Fenced as soon as it is off, so that nobody starts it between here and the end. */
 static gboolean
-step_shut_down(VrFailover *self, GError **error)
+step_shut_down(gpointer data, GError **error)
 {
+    VrFailover *self = data;
+
+    if (self->line != NULL)
+        return TRUE;
     if (vr_job_result_get(self->job, "stopped_us") == NULL) {
         g_autofree char *now = g_strdup_printf("%" G_GINT64_FORMAT, g_get_real_time());
 
         vr_job_result_string(self->job, "stopped_us", now);
     }
-    vr_job_step(self->job, "shut down");
-    return begin_failing_over(self, error) && shut_down(self, error) && fence_source(self, error) &&
+    return leave(self, error) && shut_down(self, error) && fence_source(self, error) &&
            vr_fault_point(VR_STEP_F1, error);
 }
 
 static gboolean
-step_final(VrFailover *self, GError **error)
+step_final(gpointer data, GError **error)
 {
+    VrFailover *self = data;
     VrCycleDone final;
 
-    vr_job_step(self->job, "final replication");
+    if (self->line != NULL)
+        return TRUE;
     if (!replicate(self, TRUE, &final, error))
         return FALSE;
     vr_job_result_string(self->job, "root_source", final.root);
@@ -167,18 +167,16 @@ static JsonNode *
 hand_over_request(VrFailover *self, GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(self->app->state, self->row->uuid, error);
-    JsonArray *networks = row ? vr_netmap_json(self->app, row->peer, error) : NULL;
     JsonObject *object;
     JsonNode *node;
 
-    if (networks == NULL)
+    if (row == NULL)
         return NULL;
     object = json_object_new();
     json_object_set_string_member(object, "generation", self->line);
     json_object_set_int_member(object, "number", (gint64) row->base_number);
     json_object_set_string_member(object, "root", row->base_root);
     json_object_set_boolean_member(object, "autostart", row->autostart);
-    json_object_set_array_member(object, "networks", networks);
     node = json_node_new(JSON_NODE_OBJECT);
     json_node_take_object(node, object);
     return node;
@@ -201,22 +199,14 @@ still_off(VrFailover *self, GError **error)
 }
 
 static gboolean
-new_generation(VrFailover *self, GError **error)
+offer(VrFailover *self, GError **error)
 {
-    g_autoptr(VrGeneration) mine = vr_generation_from_line(self->row->generation, error);
-    g_autofree char *id = vr_random_id();
-    g_autoptr(VrGeneration) next = NULL;
-    g_autofree char *line = NULL;
-
-    if (mine == NULL || !fence_source(self, error) || !vr_fault_point(VR_STEP_F3, error) ||
-        !still_off(self, error))
+    if (self->line != NULL)
+        return TRUE;
+    if (!fence_source(self, error) || !vr_fault_point(VR_STEP_F3, error) || !still_off(self, error))
         return FALSE;
-    next = vr_generation_advance(mine, id, self->row->peer);
-    line = vr_generation_to_line(next);
-    if (!vr_failover_set_fact(self, "generation", line, error))
-        return FALSE;
-    self->line = g_steal_pointer(&line);
-    return TRUE;
+    self->line = vr_ownership_offer(self->app, self->row->uuid, error);
+    return self->line != NULL;
 }
 
 /* The target promises never to activate that generation, unless it did. FALSE: cannot be known now.
@@ -235,18 +225,20 @@ ask_to_refuse(VrFailover *self, gboolean *ret_refused, GError **error)
     said = answer ? vr_json_object(answer, "the target's answer", error) : NULL;
     if (said == NULL)
         return FALSE;
-    *ret_refused = json_object_get_boolean_member_with_default(said, "refused", FALSE);
+    *ret_refused = vr_json_true_in(said, "refused");
     self->owned = !*ret_refused;
     return TRUE;
 }
 
+/* NULL: it runs there. @ret_owner: the target owns it, whether it runs or not. */
 static GError *
-activation_error(JsonNode *answer)
+activation_error(JsonNode *answer, gboolean *ret_owner)
 {
     JsonObject *object = vr_json_as_object(answer);
     JsonObject *cause = vr_json_object_in(object, "error");
 
-    if (object != NULL && json_object_get_boolean_member_with_default(object, "running", FALSE))
+    *ret_owner = vr_json_true_in(object, "owner");
+    if (*ret_owner && vr_json_true_in(object, "running"))
         return NULL;
     if (cause != NULL)
         return vr_error_from_json_object(cause);
@@ -286,14 +278,16 @@ try_hand_over(VrFailover *self, JsonNode *request, GError **error)
         answer =
             vr_peer_client_action(self->peer, self->row->uuid, "activate", request, NULL, &local);
         if (answer != NULL) {
-            GError *not_yet = activation_error(answer);
+            gboolean owner = FALSE;
+            GError *not_yet = activation_error(answer, &owner);
+
+            self->owned = self->owned || owner;
 
             if (not_yet == NULL) {
                 vr_job_result_string(self->job, "root_target",
                                      vr_json_text_in(json_node_get_object(answer), "root", ""));
                 return HANDED_OVER;
             }
-            self->owned = TRUE;
             g_propagate_error(error, not_yet);
             return ASK_AGAIN;
         }
@@ -314,13 +308,12 @@ try_hand_over(VrFailover *self, JsonNode *request, GError **error)
     return NOT_HANDED_OVER;
 }
 
-/* @ret_undo: the source may start again. */
+/* Fails only when the target has refused for good, or the daemon is stopping: whoever gets an error
+ * may start the source again. */
 static gboolean
-step_hand_over(VrFailover *self, gboolean *ret_undo, GError **error)
+hand_over(VrFailover *self, GError **error)
 {
-    *ret_undo = FALSE;
-    vr_job_step(self->job, "hand over");
-    for (;;) {
+    for (guint tries = 0;; tries++) {
         g_autoptr(GError) local = NULL;
         g_autoptr(JsonNode) request = hand_over_request(self, &local);
 
@@ -329,7 +322,6 @@ step_hand_over(VrFailover *self, gboolean *ret_undo, GError **error)
             vr_job_waiting(self->job, NULL);
             return TRUE;
         case NOT_HANDED_OVER:
-            *ret_undo = TRUE;
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         case ASK_AGAIN:
@@ -338,51 +330,37 @@ step_hand_over(VrFailover *self, gboolean *ret_undo, GError **error)
         }
         if (vr_job_stopping(self->job) && vr_failover_cancelled(self, error))
             return FALSE;
-        g_usleep(VR_FAILOVER_ASK_AGAIN_US);
+        g_usleep(VR_FAILOVER_ASK_AGAIN_US << MIN(tries, ASK_SLOWER));
     }
 }
 
-/* From the first change to the hand-over. */
 static gboolean
-stop_and_replicate(VrFailover *self, GError **error)
+step_hand_over(gpointer data, GError **error)
 {
-    if (self->row->state != VR_PROTECTION_FAILING_OVER && !step_catch_up(self, error))
-        return FALSE;
-    return step_shut_down(self, error) && step_final(self, error) && new_generation(self, error);
+    return offer(data, error) && hand_over(data, error);
 }
 
 static gboolean
-run_source(VrFailover *self, GError **error)
+step_finish(gpointer data, GError **error)
 {
-    g_autoptr(GError) local = NULL;
-    gboolean may_undo = TRUE;
-
-    if ((self->line != NULL || stop_and_replicate(self, &local)) &&
-        step_hand_over(self, &may_undo, &local))
-        return vr_failover_finish(self, error);
-    if (may_undo && vr_job_stopping(self->job)) { /* the next start goes on */
-        (void) vr_failover_cancelled(self, error);
-        return FALSE;
-    }
-    if (may_undo)
-        return vr_failover_undo(self, g_steal_pointer(&local), error);
-    g_propagate_error(error, g_steal_pointer(&local));
-    return FALSE;
+    return vr_failover_finish(data, error);
 }
 
-/* What a failover that did not end has left to know. */
 static gboolean
-load_facts(VrFailover *self, GError **error)
+undo(gpointer data, GError **error)
 {
-    g_autofree char *ran = NULL;
-
-    if (!vr_failover_get_fact(self, "ran", &ran, error) ||
-        !vr_failover_get_fact(self, "generation", &self->line, error))
-        return FALSE;
-    self->ran = g_strcmp0(ran, "yes") == 0;
-    self->asked = self->ran;
-    return TRUE;
+    return vr_failover_undo(data, error);
 }
+
+const VrJobStepDef vr_job_failover_steps[] = {
+    {"check", step_check, NULL, VR_JOB_STEP_LOOKS},
+    {"catch up", step_catch_up, NULL, VR_JOB_STEP_LOOKS},
+    {"shut down", step_shut_down, undo, 0},
+    {"final replication", step_final, NULL, 0},
+    {"hand over", step_hand_over, NULL, VR_JOB_STEP_NO_RETURN},
+    {"finish", step_finish, NULL, 0},
+    {NULL},
+};
 
 static gboolean
 load(VrFailover *self, GError **error)
@@ -394,29 +372,22 @@ load(VrFailover *self, GError **error)
     return self->peer != NULL;
 }
 
-/* The caller holds the guard: the row does not change under us. */
+/* The caller holds the guard: the row does not change under us. A failover that did not end goes on
+ * where the transfer says. */
 static gboolean
 lead_guarded(VrFailover *self, GError **error)
 {
-    GError *cause = vr_job_undo_cause(self->job);
-
     g_clear_pointer(&self->row, vr_protection_free);
-    if (!load(self, error)) {
-        g_clear_error(&cause);
+    if (!load(self, error) ||
+        !vr_state_transfer_get(self->app->state, self->row->uuid, &self->transfer, error))
         return FALSE;
-    }
-    if (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job)) {
-        g_clear_error(&cause);
+    if (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job))
         return TRUE;
+    if (self->transfer != NULL) {
+        self->ran = self->asked = self->transfer->ran;
+        self->line = g_strdup(self->transfer->generation);
     }
-    if (self->row->state == VR_PROTECTION_FAILING_OVER && !load_facts(self, error)) {
-        g_clear_error(&cause);
-        return FALSE;
-    }
-    if (cause != NULL)
-        return vr_failover_undo(self, cause, error);
-    return (self->row->state == VR_PROTECTION_FAILING_OVER || step_check(self, error)) &&
-           run_source(self, error);
+    return vr_job_run_steps(self->job, self, error);
 }
 
 static gboolean
@@ -448,6 +419,7 @@ vr_job_failover_run(VrJob *job, gpointer app, GError **error)
     else if (ok)
         ok = lead(&self, error);
     g_clear_pointer(&self.row, vr_protection_free);
+    g_clear_pointer(&self.transfer, vr_transfer_free);
     g_clear_pointer(&self.line, g_free);
     return ok;
 }

@@ -38,6 +38,9 @@ VrJob *vr_job_ref(VrJob *job);
 void vr_job_unref(VrJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrJob, vr_job_unref)
 
+/** How many steps, from the first on, are completed. */
+guint vr_job_steps_done(VrJob *job);
+
 /** Records how it ended. @error: NULL if @ok. FALSE if the database does not take it: repeat it, or
  * the job runs again after a restart. */
 gboolean vr_job_finish(VrJob *job, gboolean ok, const GError *error);

@@ -17,8 +17,8 @@
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
 #define UNDO_US (15 * G_TIME_SPAN_SECOND)
 
-const char *const vr_job_protect_steps[] = {"check", "create", "initial replication", "finalize",
-                                            NULL};
+const VrJobStepDef vr_job_protect_steps[] = {
+    {"check"}, {"create"}, {"initial replication"}, {"finalize"}, {NULL}};
 
 static char **
 excluded(VrJob *job)

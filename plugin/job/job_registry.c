@@ -168,34 +168,39 @@ vr_jobs_resume(VrJobs *self, GError **error)
     return TRUE;
 }
 
+/* One without a parent before the child that it waits for. */
 static VrJob *
 active_of(VrJobs *self, const char *uuid)
 {
     GHashTableIter iter;
     gpointer value;
+    VrJob *found = NULL;
 
     g_hash_table_iter_init(&iter, self->active);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         VrJob *job = value;
 
-        if (g_strcmp0(job->row->uuid, uuid) == 0)
-            return job;
+        if (g_strcmp0(job->row->uuid, uuid) == 0 && (found == NULL || job->row->parent == 0))
+            found = job;
     }
-    return NULL;
+    return found;
 }
 
-/* FALSE with CONFLICT if a job holds the protection: one that runs, or one of before that is not
- * resumed yet. */
+/* FALSE with CONFLICT if a job other than @parent holds the protection: one that runs, or one of
+ * before that is not resumed yet. */
 static gboolean
-is_free(VrJobs *self, const char *uuid, const char *domain, GError **error)
+is_free(VrJobs *self, gint64 parent, const char *uuid, const char *domain, GError **error)
 {
-    g_autoptr(GPtrArray) rows = vr_state_job_list(self->state, uuid, TRUE, 1, error);
-    VrJob *active = active_of(self, uuid);
-    const VrJobRow *holder = active                  ? active->row
-                             : rows && rows->len > 0 ? g_ptr_array_index(rows, 0)
-                                                     : NULL;
+    g_autoptr(GPtrArray) rows = vr_state_job_list(self->state, uuid, TRUE, LISTED_MAX, error);
+    const VrJobRow *holder = NULL;
     g_autofree char *action = NULL;
 
+    for (guint i = 0; rows != NULL && i < rows->len && holder == NULL; i++) {
+        const VrJobRow *row = g_ptr_array_index(rows, i);
+
+        if (row->id != parent)
+            holder = row;
+    }
     if (rows == NULL || holder == NULL)
         return rows != NULL;
     action = g_strdup_printf("Wait with 'virt-replica job-wait %" G_GINT64_FORMAT
@@ -208,10 +213,11 @@ is_free(VrJobs *self, const char *uuid, const char *domain, GError **error)
 }
 
 static VrJobRow *
-new_row(const char *kind, const char *uuid, const char *domain, JsonObject *args)
+new_row(gint64 parent, const char *kind, const char *uuid, const char *domain, JsonObject *args)
 {
     VrJobRow *row = g_new0(VrJobRow, 1);
 
+    row->parent = parent;
     row->kind = g_strdup(kind);
     row->uuid = g_strdup(uuid);
     row->domain = g_strdup(domain);
@@ -223,8 +229,15 @@ new_row(const char *kind, const char *uuid, const char *domain, JsonObject *args
 }
 
 gboolean
-vr_jobs_start(VrJobs *self, const char *kind_name, const char *uuid, const char *domain,
-              JsonObject *args_in, gint64 *ret_id, GError **error)
+vr_jobs_start(VrJobs *self, const char *kind, const char *uuid, const char *domain,
+              JsonObject *args, gint64 *ret_id, GError **error)
+{
+    return vr_jobs_start_child(self, 0, kind, uuid, domain, args, ret_id, error);
+}
+
+gboolean
+vr_jobs_start_child(VrJobs *self, gint64 parent, const char *kind_name, const char *uuid,
+                    const char *domain, JsonObject *args_in, gint64 *ret_id, GError **error)
 {
     g_autoptr(JsonObject) args = args_in;
     const VrJobKind *kind = find_kind(self, kind_name);
@@ -238,9 +251,9 @@ vr_jobs_start(VrJobs *self, const char *kind_name, const char *uuid, const char 
                      "the daemon is stopping");
         return FALSE;
     }
-    if (!is_free(self, uuid, domain, error))
+    if (!is_free(self, parent, uuid, domain, error))
         return FALSE;
-    row = new_row(kind_name, uuid, domain, args);
+    row = new_row(parent, kind_name, uuid, domain, args);
     if (!vr_state_job_insert(self->state, row, error))
         return FALSE;
     (void) vr_state_job_prune(self->state, ENDED_KEPT, NULL);

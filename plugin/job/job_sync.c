@@ -2,7 +2,7 @@
 #include "plugin/cycle/replicate.h"
 #include "plugin/job/jobs.h"
 
-const char *const vr_job_sync_steps[] = {"replicate", NULL};
+const VrJobStepDef vr_job_sync_steps[] = {{"replicate"}, {NULL}};
 
 gboolean
 vr_job_sync_run(VrJob *job, gpointer data, GError **error)

@@ -6,7 +6,8 @@
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 
-const char *const vr_job_unprotect_steps[] = {"check", "source", "target", "verify", NULL};
+const VrJobStepDef vr_job_unprotect_steps[] = {
+    {"check"}, {"source"}, {"target"}, {"verify"}, {NULL}};
 
 /* A target that cannot be reached would keep a replica that nobody knows of. */
 static gboolean

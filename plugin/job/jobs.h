@@ -11,10 +11,11 @@ G_BEGIN_DECLS
 extern const VrJobKind vr_job_kinds[];
 extern const guint vr_n_job_kinds;
 
-extern const char *const vr_job_protect_steps[];
-extern const char *const vr_job_sync_steps[];
-extern const char *const vr_job_unprotect_steps[];
-extern const char *const vr_job_failover_steps[];
+extern const VrJobStepDef vr_job_protect_steps[];
+extern const VrJobStepDef vr_job_sync_steps[];
+extern const VrJobStepDef vr_job_unprotect_steps[];
+extern const VrJobStepDef vr_job_failover_steps[];
+extern const VrJobStepDef vr_job_activate_steps[];
 
 /** args: peer, store, policy, exclude. */
 gboolean vr_job_protect_run(VrJob *job, gpointer app, GError **error);
@@ -24,6 +25,9 @@ gboolean vr_job_sync_run(VrJob *job, gpointer app, GError **error);
 gboolean vr_job_unprotect_run(VrJob *job, gpointer app, GError **error);
 /** args: force. On the source it does the work, on the target it asks the source and follows. */
 gboolean vr_job_failover_run(VrJob *job, gpointer app, GError **error);
+
+/** The target's half of a planned failover. args: generation, number, root, autostart. */
+gboolean vr_job_activate_run(VrJob *job, gpointer app, GError **error);
 
 /** Takes the protection's guard for @job, waiting for a cycle under way. */
 gboolean vr_job_take_guard(VrJob *job, VrApp *app, GError **error);

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "plugin/check.h"
-#include "plugin/job/activation.h"
+#include "plugin/target/activation.h"
+#include "plugin/target/boot.h"
 #include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/generation.h"
@@ -378,6 +379,50 @@ replica_done(gpointer data, VrReplica *done)
     vr_replicas_put(app->replicas, done);
 }
 
+static gboolean
+same_as_head(VrReplica *commit_to, const char *xml)
+{
+    g_autoptr(VrRecoveryPoint) head = vr_replica_head(commit_to, NULL);
+    g_autofree char *before = head ? vr_replica_domain_xml(commit_to, head->number, NULL) : NULL;
+
+    return g_strcmp0(before, xml) == 0;
+}
+
+static char **
+attachment_names(const VrCycleCommit *commit)
+{
+    char **names = g_new0(char *, commit->attachments->len + 1);
+
+    for (guint i = 0; i < commit->attachments->len; i++)
+        names[i] = g_strdup(((const VrAttachment *) commit->attachments->pdata[i])->name);
+    return names;
+}
+
+/* The definition becomes part of an RP and is what a failover is made from: it is judged like the
+ * one that the protection was made with. A libvirt that cannot be asked now does not keep data from
+ * being safe. */
+static gboolean
+may_commit(gpointer data, const char *uuid, VrReplica *commit_to, const VrCycleCommit *commit,
+           GError **error)
+{
+    VrApp *app = data;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
+    g_auto(GStrv) disks = row ? vr_replica_cycle_disks(commit_to, commit->cycle) : NULL;
+    g_auto(GStrv) attachments = attachment_names(commit);
+    g_autoptr(GError) local = NULL;
+
+    if (row == NULL)
+        return FALSE;
+    if (disks == NULL || same_as_head(commit_to, commit->domain_xml) ||
+        vr_boot_check_definition(app, row, commit->domain_xml, (const char *const *) disks,
+                                 (const char *const *) attachments, &local))
+        return TRUE;
+    if (vr_error_is_transient(local))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
 static void
 cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp G_GNUC_UNUSED)
 {
@@ -397,5 +442,6 @@ const VrPeerServerOps vr_peer_ops = {
     .job = job,
     .replica = replica,
     .replica_done = replica_done,
+    .may_commit = may_commit,
     .cycle_committed = cycle_committed,
 };

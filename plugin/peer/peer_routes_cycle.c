@@ -304,7 +304,10 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
         return FALSE;
     if (strcmp(commit->cycle, cycle) != 0)
         return bad_argument(error, "cycle");
-    if (!open_replica_to_write(self, request, &guard, error))
+    if (!open_replica_to_write(self, request, &guard, error) ||
+        (self->ops->may_commit &&
+         !self->ops->may_commit(self->data, vr_http_request_param(request, "uuid"), guard.replica,
+                                commit, error)))
         return FALSE;
     rp = vr_replica_commit(guard.replica, commit, error);
     if (!rp)

@@ -41,6 +41,9 @@ typedef struct {
     VrReplica *(*replica)(gpointer data, const char *uuid, const char *peer, const char *generation,
                           GError **error);
     void (*replica_done)(gpointer data, VrReplica *replica); /* nullable */
+    /** May this become an RP? Asked before each COMMIT; the replica is open. Nullable. */
+    gboolean (*may_commit)(gpointer data, const char *uuid, VrReplica *replica,
+                           const VrCycleCommit *commit, GError **error);
     /** A COMMIT was answered with this RP (perhaps not for the first time). */
     void (*cycle_committed)(gpointer data, const char *uuid,
                             const VrRecoveryPoint *rp); /* nullable */

@@ -114,7 +114,7 @@ run_undoing(VrJob *job, gpointer data, GError **error)
     return FALSE;
 }
 
-static const char *const two_steps[] = {"first", "second", NULL};
+static const VrJobStepDef two_steps[] = {{"first"}, {"second"}, {NULL}};
 static const VrJobKind kinds[] = {
     {"plain", two_steps, run_plain},
     {"failing", two_steps, run_failing},

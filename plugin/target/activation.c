@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/target/activation.h"
+
+#include <string.h>
+
+#include "plugin/ownership.h"
+#include "policies/error.h"
+#include "policies/fault.h"
+#include "policies/generation.h"
+#include "qmp/domain_ops.h"
+#include "storage/error_json.h"
+#include "storage/json_util.h"
+
+#define HOLD_REASON "failed-over"
+#define ACTIVE_MAX 16u
+#define ANSWER_SECONDS 15.0 /* well below the peer's time limit for a request */
+
+gboolean
+vr_activation_boot(VrApp *app, const VrProtection *row, const VrTransfer *transfer, VrBoot *boot,
+                   char **ret_dir, char **ret_generation, GError **error)
+{
+    g_autoptr(VrGeneration) generation =
+        transfer->generation ? vr_generation_from_line(transfer->generation, NULL) : NULL;
+
+    *ret_dir = vr_boot_active_dir(app, row, error);
+    if (*ret_dir == NULL)
+        return FALSE;
+    *ret_generation = g_strdup(generation ? vr_generation_id(generation) : "");
+    *boot = (VrBoot){
+        .row = row,
+        .number = transfer->number,
+        .dir = *ret_dir,
+        .name = row->name,
+        .uuid = row->uuid,
+        .role = "replica",
+        .generation = *ret_generation,
+        .hold = HOLD_REASON,
+    };
+    return TRUE;
+}
+
+/* The fence first: what is left cannot be started by hand while it is removed. */
+gboolean
+vr_activation_take_back(VrApp *app, const VrProtection *row, const VrTransfer *transfer,
+                        GError **error)
+{
+    g_autofree char *dir = NULL;
+    g_autofree char *generation = NULL;
+    VrBoot boot;
+
+    return vr_activation_boot(app, row, transfer, &boot, &dir, &generation, error) &&
+           vr_ownership_fence(app, row, error) && vr_boot_take_back(app, &boot, error) &&
+           vr_ownership_given_back(app, row->uuid, error);
+}
+
+gboolean
+vr_activation_run(VrApp *app, const VrProtection *row, const VrTransfer *transfer,
+                  GCancellable *cancel, GError **error)
+{
+    g_autofree char *dir = NULL;
+    g_autofree char *generation = NULL;
+    VrBoot boot;
+
+    return vr_activation_boot(app, row, transfer, &boot, &dir, &generation, error) &&
+           vr_ownership_unfence(app, row->uuid, error) && vr_boot_run(app, &boot, cancel, error) &&
+           vr_fault_point(VR_STEP_F5, error) &&
+           vr_dom_set_autostart(app->conn, row->uuid, transfer->autostart, error) &&
+           vr_ownership_arrived(app, row->uuid, error);
+}
+
+/* Also one of before that is not resumed yet. */
+static gint64
+active_job(VrApp *app, const char *uuid, const char *kind, const char *line)
+{
+    g_autoptr(GPtrArray) rows = vr_state_job_list(app->state, uuid, TRUE, ACTIVE_MAX, NULL);
+
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VrJobRow *job = g_ptr_array_index(rows, i);
+        g_autoptr(JsonNode) args = job->args ? json_from_string(job->args, NULL) : NULL;
+        const char *its = vr_json_text_in(vr_json_as_object(args), "generation", NULL);
+
+        if (strcmp(job->kind, kind) == 0 && (line == NULL || g_strcmp0(its, line) == 0))
+            return job->id;
+    }
+    return 0;
+}
+
+gboolean
+vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(VrTransfer) transfer = NULL;
+
+    if (!vr_state_transfer_get(app->state, row->uuid, &transfer, error))
+        return FALSE;
+    if (transfer == NULL || active_job(app, row->uuid, "activate", NULL) != 0)
+        return TRUE;
+    switch (transfer->phase) {
+    case VR_TRANSFER_PREPARING:
+        g_message("domain '%s': an interrupted failover to this host is undone", row->name);
+        return vr_activation_take_back(app, row, transfer, error);
+    case VR_TRANSFER_STARTING:
+        return vr_activation_run(app, row, transfer, NULL, error);
+    case VR_TRANSFER_LEAVING:
+    case VR_TRANSFER_HANDING_OVER:
+    case VR_TRANSFER_REFUSED:
+        return TRUE;
+    }
+    return TRUE;
+}
+
+typedef struct {
+    VrProtection *row; /* owned */
+    const char *line, *root;
+    guint64 number;
+    JsonObject *args; /* owned: of the job */
+} Request;
+
+static void
+request_clear(Request *self)
+{
+    g_clear_pointer(&self->row, vr_protection_free);
+    g_clear_pointer(&self->args, json_object_unref);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Request, request_clear)
+
+/* The job's arguments are checked copies, not the message. */
+static gboolean
+read_request(Request *self, VrApp *app, const char *uuid, JsonNode *node, GError **error)
+{
+    JsonObject *object = vr_json_object(node, "activate", error);
+
+    self->line = object ? vr_json_string(object, "generation", 4096, error) : NULL;
+    self->root = self->line ? vr_json_string(object, "root", 64, error) : NULL;
+    if (self->root == NULL || !vr_json_uint(object, "number", G_MAXINT64, &self->number, error))
+        return FALSE;
+    self->row = vr_state_protection_get(app->state, uuid, error);
+    if (self->row == NULL)
+        return FALSE;
+    self->args = json_object_new();
+    json_object_set_string_member(self->args, "generation", self->line);
+    json_object_set_string_member(self->args, "root", self->root);
+    json_object_set_int_member(self->args, "number", (gint64) self->number);
+    json_object_set_boolean_member(self->args, "autostart", vr_json_true_in(object, "autostart"));
+    return TRUE;
+}
+
+static gboolean
+find_or_start(Request *self, VrApp *app, gint64 *ret_id, GError **error)
+{
+    const char *uuid = self->row->uuid;
+
+    *ret_id = active_job(app, uuid, "activate", self->line);
+    /* a failover that was ordered here follows the source's: this is a part of it */
+    return *ret_id != 0 ||
+           vr_jobs_start_child(app->jobs, active_job(app, uuid, "failover", NULL), "activate", uuid,
+                               self->row->name, json_object_ref(self->args), ret_id, error);
+}
+
+static GError *
+job_error(VrApp *app, gint64 id)
+{
+    g_autoptr(VrJobRow) job = vr_state_job_get(app->state, id, NULL);
+    GError *cause = job && job->error ? vr_error_from_json_text(job->error) : NULL;
+
+    return cause ? cause
+                 : vr_error_new(VR_ERROR_TRANSIENT, "activation-running", NULL,
+                                "the replica is being started");
+}
+
+static JsonNode *
+answer(VrApp *app, const VrProtection *row, const char *root, gint64 job)
+{
+    gboolean running = vr_ownership_settled(app, row);
+    JsonObject *object = json_object_new();
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_object_set_boolean_member(object, "owner", row->state == VR_PROTECTION_FAILED_OVER);
+    json_object_set_boolean_member(object, "running", running);
+    json_object_set_int_member(object, "job", job);
+    if (running) {
+        json_object_set_string_member(object, "root", root);
+    } else {
+        g_autoptr(GError) cause = job_error(app, job);
+
+        json_object_set_object_member(object, "error", vr_error_to_json_object(cause));
+    }
+    json_node_take_object(node, object);
+    return node;
+}
+
+static gboolean
+has_ended(VrApp *app, gint64 id)
+{
+    g_autoptr(VrJobRow) job = vr_state_job_get(app->state, id, NULL);
+
+    return job != NULL && job->ended_us != 0;
+}
+
+/* The RP it runs from is the one whose root was compared before the generation advanced. */
+JsonNode *
+vr_activate(VrApp *app, const char *uuid, JsonNode *node, GError **error)
+{
+    g_auto(Request) self = {0};
+    g_autoptr(VrProtection) now = NULL;
+    gboolean owner;
+    gint64 id = 0;
+
+    if (!read_request(&self, app, uuid, node, error))
+        return NULL;
+    owner = strcmp(self.row->generation, self.line) == 0;
+    if (owner && vr_ownership_settled(app, self.row))
+        return answer(app, self.row, self.root, 0);
+    if (!find_or_start(&self, app, &id, error))
+        return NULL;
+    vr_jobs_wait(app->jobs, id, ANSWER_SECONDS);
+    now = vr_state_protection_get(app->state, uuid, error);
+    if (now == NULL)
+        return NULL;
+    if (strcmp(now->generation, self.line) == 0 || !has_ended(app, id))
+        return answer(app, now, self.root, id);
+    g_propagate_error(error, job_error(app, id));
+    return NULL;
+}
+
+/* What was made so far does not execute, and is taken away as soon as that is possible. */
+static void
+take_back_now(VrApp *app, const VrProtection *row)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!vr_guard_take(app->guards, row->uuid, "a failover that was given up", 0, NULL, NULL))
+        return;
+    if (!vr_activation_recover(app, row, &error))
+        g_warning("domain '%s': the failover that failed is not undone completely: %s", row->name,
+                  error->message);
+    vr_guard_release(app->guards, row->uuid);
+}
+
+JsonNode *
+vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
+{
+    JsonObject *object = vr_json_object(request, "deactivate", error);
+    const char *line = object ? vr_json_string(object, "generation", 4096, error) : NULL;
+    g_autoptr(VrProtection) row = line ? vr_state_protection_get(app->state, uuid, error) : NULL;
+    gboolean refused = FALSE;
+    JsonNode *node;
+
+    if (row == NULL)
+        return NULL;
+    if (row->role != VR_ROLE_TARGET) {
+        vr_set_error(error, VR_ERROR_REFUSED, "not-target", NULL,
+                     "domain '%s': host '%s' is its source, not its target", row->name,
+                     app->config->name);
+        return NULL;
+    }
+    if (!vr_ownership_refuse(app, uuid, line, &refused, error))
+        return NULL;
+    if (refused)
+        take_back_now(app, row);
+    object = json_object_new();
+    json_object_set_boolean_member(object, "refused", refused);
+    node = json_node_new(JSON_NODE_OBJECT);
+    json_node_take_object(node, object);
+    return node;
+}
