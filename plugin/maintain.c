@@ -4,8 +4,6 @@
 #include "plugin/cycle/replicate.h"
 #include "plugin/job/activation.h"
 #include "policies/error.h"
-#include "qmp/checkpoint.h"
-#include "qmp/point.h"
 #include "storage/error_json.h"
 
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
@@ -26,25 +24,14 @@ struct _VrMaintain {
     GHashTable *unclean; /* owned: UUIDs (owned) whose recovery failed */
 };
 
-/* What the daemon of before may have left in the guest's domain. */
-static gboolean
-clean_source(VrMaintain *self, const VrProtection *row, GError **error)
-{
-    VrApp *app = self->app;
-
-    if (!vr_cycle_recover(app, row->uuid, self->cancel, error))
-        return FALSE;
-    return vr_point_sweep(app->conn, row->uuid, NULL, error) &&
-           vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error);
-}
-
 /* A target starts what it owns and has not seen running, and takes back what it does not own. */
 static gboolean
 recover_row(VrMaintain *self, const VrProtection *row, GError **error)
 {
     if (row->role == VR_ROLE_TARGET)
         return vr_activation_recover(self->app, row, error);
-    return row->state == VR_PROTECTION_FAILED_OVER || clean_source(self, row, error);
+    return row->state == VR_PROTECTION_FAILED_OVER ||
+           vr_cycle_clean(self->app, row->uuid, self->cancel, error);
 }
 
 /* TRUE if nothing is left to do. Complains once. */

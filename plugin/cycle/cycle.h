@@ -49,6 +49,10 @@ gboolean vr_cycle_run(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
  */
 gboolean vr_cycle_recover(VrApp *app, const char *uuid, GCancellable *cancel, GError **error);
 
+/** What the daemon of before may have left in the guest's domain: vr_cycle_recover(), then whatever
+ * of ours no journal names. The caller holds the guard; no point of the domain is open. */
+gboolean vr_cycle_clean(VrApp *app, const char *uuid, GCancellable *cancel, GError **error);
+
 /** Ends readers of the images of @uuid because the domain wants to start. Any thread, does not
  * block. */
 void vr_cycle_give_way(const char *uuid);
