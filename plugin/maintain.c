@@ -57,23 +57,17 @@ recover_one(VrMaintain *self, const char *uuid, gboolean first)
     return FALSE;
 }
 
-/* A RESYNC or INITIAL state with an RP means that the daemon died behind the commit; cycles set it
- * right. */
-static gboolean
-is_scheduled(const VrProtection *row)
-{
-    return row->role == VR_ROLE_SOURCE &&
-           vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
-}
-
 /* A job that goes on finds the domain scheduled, as it did when it was started; only the first
- * replication is the job's own. */
+ * replication is the job's own. A RESYNC or INITIAL state with an RP means that the daemon died
+ * behind the commit; cycles set it right. */
 static void
-schedule_one(VrApp *app, const VrProtection *row, gboolean initial)
+schedule_one(VrApp *app, const char *uuid, gboolean initial)
 {
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
     g_autoptr(GError) error = NULL;
 
-    if (!is_scheduled(row) || (row->state == VR_PROTECTION_INITIAL) != initial ||
+    if (row == NULL || !vr_replicate_admitted(row) ||
+        (row->state == VR_PROTECTION_INITIAL) != initial ||
         (initial && vr_jobs_running(app->jobs, row->uuid) != 0))
         return;
     if (!vr_replicate_schedule(app, row, &error))
@@ -128,15 +122,11 @@ begin_one(gpointer data, gpointer user_data)
 {
     VrMaintain *self = user_data;
     g_autofree char *uuid = data;
-    g_autoptr(VrProtection) row = NULL;
 
     if (!recover_one(self, uuid, TRUE))
         set_unclean(self, uuid, TRUE);
-    if (g_cancellable_is_cancelled(self->cancel))
-        return;
-    row = vr_state_protection_get(self->app->state, uuid, NULL);
-    if (row != NULL)
-        schedule_one(self->app, row, FALSE);
+    if (!g_cancellable_is_cancelled(self->cancel))
+        schedule_one(self->app, uuid, FALSE);
 }
 
 /* Jobs take the same guard as the recovery of their domain, so they need not wait for all of it. */
@@ -157,7 +147,7 @@ begin(VrMaintain *self)
         return;
     }
     for (guint i = 0; i < rows->len; i++)
-        schedule_one(app, g_ptr_array_index(rows, i), TRUE);
+        schedule_one(app, ((VrProtection *) g_ptr_array_index(rows, i))->uuid, TRUE);
 }
 
 static void
@@ -200,7 +190,7 @@ probe_causes(VrMaintain *self)
         const VrProtection *row = g_ptr_array_index(rows, i);
         g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
 
-        if (is_scheduled(row) && last != NULL && vr_error_is_peer_away(last) &&
+        if (vr_replicate_admitted(row) && last != NULL && vr_error_is_peer_away(last) &&
             peer_answers(self, row->peer, answers))
             vr_scheduler_kick(app->scheduler, row->uuid);
     }

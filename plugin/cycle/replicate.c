@@ -41,6 +41,27 @@ vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPr
     return ok;
 }
 
+gboolean
+vr_replicate_admitted(const VrProtection *row)
+{
+    return row->role == VR_ROLE_SOURCE &&
+           vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
+}
+
+/* Under the guard. Whoever read the row and scheduled it may have been late. */
+static gboolean
+still_admitted(VrApp *app, const char *uuid)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, &error);
+
+    if (row != NULL && vr_replicate_admitted(row))
+        return TRUE;
+    if (row != NULL || g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
+        vr_scheduler_leave(app->scheduler, uuid);
+    return FALSE;
+}
+
 void
 vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
 {
@@ -48,13 +69,11 @@ vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
     VrCopyProgress progress = {0};
     VrCycleWanted wanted = {0};
     VrScheduleInfo info;
-    g_autoptr(VrProtection) row = NULL;
 
     /* A job that works on it for long must not keep other domains from this thread. */
     if (!vr_guard_take(app->guards, uuid, "a replication cycle", GUARD_WAIT_MS, cancel, NULL))
         return;
-    row = vr_state_protection_get(app->state, uuid, NULL);
-    if (row == NULL || !vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL)) {
+    if (!still_admitted(app, uuid)) {
         vr_guard_release(app->guards, uuid);
         return;
     }

@@ -14,7 +14,10 @@ gboolean vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
                       VrCopyProgress *progress, GCancellable *cancel, VrCycleDone *ret_done,
                       GError **error);
 
-/** VrCycleFunc of the scheduler. */
+/** Whether scheduled cycles of it may run: this host is the source and the state admits them. */
+gboolean vr_replicate_admitted(const VrProtection *row);
+
+/** VrCycleFunc of the scheduler. One that is not to be replicated any more leaves the schedule. */
 void vr_replicate_scheduled(gpointer app, const char *uuid, GCancellable *cancel);
 
 /** Puts a source's protection under the scheduler, with the times of its policy. FALSE if that

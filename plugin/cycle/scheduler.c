@@ -238,6 +238,16 @@ vr_scheduler_remove(VrScheduler *self, const char *uuid)
 }
 
 void
+vr_scheduler_leave(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+
+    if (entry != NULL)
+        entry->removed = TRUE;
+}
+
+void
 vr_scheduler_kick(VrScheduler *self, const char *uuid)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);

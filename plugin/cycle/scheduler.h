@@ -27,6 +27,8 @@ void vr_scheduler_free(VrScheduler *self);
 void vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy);
 /** A cycle under way is cancelled; returns when it has ended. */
 void vr_scheduler_remove(VrScheduler *self, const char *uuid);
+/** For a cycle under way: its protection leaves the schedule when it ends. Not known is fine. */
+void vr_scheduler_leave(VrScheduler *self, const char *uuid);
 /** The cause of a failure may be gone, a domain that was shut off may have started: looked at
  * again, also if a cycle is under way that may not have seen it. @uuid NULL: all. */
 void vr_scheduler_kick(VrScheduler *self, const char *uuid);
