@@ -49,6 +49,7 @@ vr_exclusive_begin(VrApp *app, const char *uuid, const char *holder, gint64 wait
 void
 vr_exclusive_end(VrApp *app, const char *uuid)
 {
+    vr_scheduler_slot_release(app->scheduler, uuid);
     schedule_by_state(app, uuid);
     vr_guard_release(app->guards, uuid);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
+#include "policies/slots.h"
 
 G_BEGIN_DECLS
 
@@ -13,6 +14,7 @@ G_BEGIN_DECLS
  */
 
 typedef struct {
+    VrSlotClass slot; /* how urgent; whole disks are LONG by themselves, but for a failover */
     gboolean final;   /* the last of a planned failover: the domain must be shut off */
     gboolean quiesce; /* ask the guest agent to freeze; without one the point is crash-consistent */
 } VrCycleWanted;

@@ -8,8 +8,9 @@ G_BEGIN_DECLS
 /** SECTION: cycles as the daemon runs them: engine, then what it means for schedule, health and
  * state. */
 
-/** Runs one cycle and records how it ended. The caller holds the guard. Arguments as
- * vr_cycle_run(). */
+/** Waits for a slot, runs one cycle and records how it ended. The caller holds the guard. Between
+ * the cycles of a failover the slot stays taken, up to the final one or to vr_exclusive_end(), so
+ * that a guest that is off does not wait for another's transfer. Arguments as vr_cycle_run(). */
 gboolean vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
                       VrCopyProgress *progress, GCancellable *cancel, VrCycleDone *ret_done,
                       GError **error);

@@ -72,7 +72,7 @@ step_check(VrFailover *self, GError **error)
 static gboolean
 replicate(VrFailover *self, gboolean final, VrCycleDone *done, GError **error)
 {
-    VrCycleWanted wanted = {.final = final};
+    VrCycleWanted wanted = {.slot = VR_SLOT_FAILOVER, .final = final};
 
     return vr_replicate(self->app, self->row->uuid, &wanted, vr_job_progress(self->job),
                         vr_job_cancellable(self->job), done, error);

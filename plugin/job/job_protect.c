@@ -130,7 +130,7 @@ wait_retry(VrJob *job, VrApp *app, const GError *reason, guint failures, GError 
 static gboolean
 step_replicate(VrJob *job, VrApp *app, GError **error)
 {
-    VrCycleWanted wanted = {0};
+    VrCycleWanted wanted = {.slot = VR_SLOT_SYNC};
 
     vr_job_step(job, "initial replication");
     return vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job),

@@ -54,6 +54,7 @@ vr_source_leave(VrApp *app, const char *uuid, GError **error)
     g_autoptr(GError) local = NULL;
     g_autoptr(VrCycleJournal) journal = vr_state_cycle_get(app->state, uuid, NULL);
 
+    vr_cycle_log_forget(app->cycles, uuid);
     if ((journal != NULL && journal->point != NULL &&
          !vr_point_recover(app->conn, journal->point, FALSE, &local) && !gone(&local)) ||
         (!vr_point_sweep(app->conn, uuid, NULL, &local) && !gone(&local)) ||
