@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/config.h"
+#include "plugin/cycle/cycle_log.h"
 #include "plugin/cycle/scheduler.h"
 #include "plugin/fence.h"
 #include "plugin/guard.h"
@@ -27,6 +28,7 @@ typedef struct {
     VrPeerPool *peers;
     VrReplicas *replicas;
     VrConn *conn;
+    VrCycleLog *cycles;
     VrScheduler *scheduler;
     VrJobs *jobs;
     gint64 started_us; /* monotonic */

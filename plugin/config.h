@@ -15,7 +15,8 @@ typedef struct {
     char *address;       /* HOST:PORT that peers are told; NULL: found out */
     char *name;          /* of this host */
     guint workers;       /* copy workers a transfer, 1..4 */
-    guint max_transfers; /* cycles at once, 1..64 */
+    guint max_transfers; /* cycles at once of any kind, 1..64; with 1 an initial replication holds
+                            up all */
     guint log_level;     /* index into error, warning, message, info, debug */
 } VrConfig;
 

@@ -176,6 +176,7 @@ make_objects(Daemon *self)
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
     app->replicas = vr_replicas_new(app->state, manifests);
+    app->cycles = vr_cycle_log_new();
     app->scheduler = vr_scheduler_new(app->config->max_transfers, vr_replicate_scheduled, app);
     app->jobs = vr_jobs_new(app->state, vr_job_kinds, vr_n_job_kinds, app);
     app->conn = vr_conn_new(app->config->libvirt_uri, &ops, self);
@@ -264,6 +265,7 @@ shut_down(Daemon *self)
     vr_hook_events_free(self->hook_events);
     vr_scheduler_free(app->scheduler);
     vr_jobs_free(app->jobs);
+    vr_cycle_log_free(app->cycles);
     vr_conn_free(app->conn);
     vr_replicas_free(app->replicas);
     vr_peer_pool_free(app->peers);

@@ -5,8 +5,6 @@
 #include "plugin/ownership.h"
 #include "plugin/target/activation.h"
 #include "policies/error.h"
-#include "qmp/checkpoint.h"
-#include "qmp/point.h"
 #include "storage/error_json.h"
 
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
@@ -27,25 +25,14 @@ struct _VrMaintain {
     GHashTable *unclean; /* owned: UUIDs (owned) whose recovery failed */
 };
 
-/* What the daemon of before may have left in the guest's domain. */
-static gboolean
-clean_source(VrMaintain *self, const VrProtection *row, GError **error)
-{
-    VrApp *app = self->app;
-
-    if (!vr_cycle_recover(app, row->uuid, self->cancel, error))
-        return FALSE;
-    return vr_point_sweep(app->conn, row->uuid, NULL, error) &&
-           vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error);
-}
-
 /* A target starts what it owns and has not seen running, and takes back what it does not own. */
 static gboolean
 recover_row(VrMaintain *self, const VrProtection *row, GError **error)
 {
     if (row->role == VR_ROLE_TARGET)
         return vr_activation_recover(self->app, row, error);
-    return row->state == VR_PROTECTION_FAILED_OVER || clean_source(self, row, error);
+    return row->state == VR_PROTECTION_FAILED_OVER ||
+           vr_cycle_clean(self->app, row->uuid, self->cancel, error);
 }
 
 /* TRUE if nothing is left to do. Complains once. */
@@ -71,23 +58,17 @@ recover_one(VrMaintain *self, const char *uuid, gboolean first)
     return FALSE;
 }
 
-/* A RESYNC or INITIAL state with an RP means that the daemon died behind the commit; cycles set it
- * right. */
-static gboolean
-is_scheduled(const VrProtection *row)
-{
-    return row->role == VR_ROLE_SOURCE &&
-           vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
-}
-
 /* A job that goes on finds the domain scheduled, as it did when it was started; only the first
- * replication is the job's own. */
+ * replication is the job's own. A RESYNC or INITIAL state with an RP means that the daemon died
+ * behind the commit; cycles set it right. */
 static void
-schedule_one(VrApp *app, const VrProtection *row, gboolean initial)
+schedule_one(VrApp *app, const char *uuid, gboolean initial)
 {
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
     g_autoptr(GError) error = NULL;
 
-    if (!is_scheduled(row) || (row->state == VR_PROTECTION_INITIAL) != initial ||
+    if (row == NULL || !vr_replicate_admitted(row) ||
+        (row->state == VR_PROTECTION_INITIAL) != initial ||
         (initial && vr_jobs_running(app->jobs, row->uuid) != 0))
         return;
     if (!vr_replicate_schedule(app, row, &error))
@@ -142,15 +123,11 @@ begin_one(gpointer data, gpointer user_data)
 {
     VrMaintain *self = user_data;
     g_autofree char *uuid = data;
-    g_autoptr(VrProtection) row = NULL;
 
     if (!recover_one(self, uuid, TRUE))
         set_unclean(self, uuid, TRUE);
-    if (g_cancellable_is_cancelled(self->cancel))
-        return;
-    row = vr_state_protection_get(self->app->state, uuid, NULL);
-    if (row != NULL)
-        schedule_one(self->app, row, FALSE);
+    if (!g_cancellable_is_cancelled(self->cancel))
+        schedule_one(self->app, uuid, FALSE);
 }
 
 /* Jobs take the same guard as the recovery of their domain, so they need not wait for all of it. */
@@ -171,7 +148,7 @@ begin(VrMaintain *self)
         return;
     }
     for (guint i = 0; i < rows->len; i++)
-        schedule_one(app, g_ptr_array_index(rows, i), TRUE);
+        schedule_one(app, ((VrProtection *) g_ptr_array_index(rows, i))->uuid, TRUE);
 }
 
 static void
@@ -214,7 +191,7 @@ probe_causes(VrMaintain *self)
         const VrProtection *row = g_ptr_array_index(rows, i);
         g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
 
-        if (is_scheduled(row) && last != NULL && vr_error_is_peer_away(last) &&
+        if (vr_replicate_admitted(row) && last != NULL && vr_error_is_peer_away(last) &&
             peer_answers(self, row->peer, answers))
             vr_scheduler_kick(app->scheduler, row->uuid);
     }

@@ -218,6 +218,44 @@ set_schedule(VrApp *app, JsonObject *object, const VrProtection *row,
         json_object_set_null_member(object, "job");
 }
 
+/* What the base tells of the last cycle when this daemon has run none yet. NULL: nothing. */
+static JsonObject *
+last_cycle_of_base(const VrProtection *row)
+{
+    static const char *const unknown[] = {"kind", "seconds", "bytes_read", "bytes_sent", "error"};
+    g_autofree char *when = vr_time_format(row->base_time_us);
+    JsonObject *object;
+
+    if (row->role != VR_ROLE_SOURCE || row->base_number == 0 || row->last_error != NULL)
+        return NULL;
+    object = json_object_new();
+    for (guint i = 0; i < G_N_ELEMENTS(unknown); i++)
+        json_object_set_null_member(object, unknown[i]);
+    json_object_set_string_member(object, "state", "completed");
+    json_object_set_string_member(object, "started", when);
+    json_object_set_double_member(object, "progress", 1);
+    json_object_set_int_member(object, "rp", (gint64) row->base_number);
+    return object;
+}
+
+static void
+set_cycle(JsonObject *object, const char *key, JsonObject *cycle)
+{
+    if (cycle != NULL)
+        json_object_set_object_member(object, key, cycle);
+    else
+        json_object_set_null_member(object, key);
+}
+
+static void
+set_cycles(VrApp *app, JsonObject *object, const VrProtection *row)
+{
+    JsonObject *last = vr_cycle_log_last(app->cycles, row->uuid);
+
+    set_cycle(object, "cycle", vr_cycle_log_current(app->cycles, row->uuid));
+    set_cycle(object, "last_cycle", last != NULL ? last : last_cycle_of_base(row));
+}
+
 static void
 set_identity(VrApp *app, JsonObject *object, const VrProtection *row, const char *peer)
 {
@@ -278,6 +316,7 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     set_last_error(object, row);
     set_newest(object, &newest);
     set_schedule(app, object, row, &schedule);
+    set_cycles(app, object, row);
     g_free(newest.root);
     json_node_take_object(node, object);
     return node;

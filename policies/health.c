@@ -70,7 +70,7 @@ judge_rpo(const VrHealthInput *in, GPtrArray *reasons)
     critical = in->rpo_us / 3 > in->rpo_target_us;
     add(reasons, critical ? VR_HEALTH_CRITICAL : VR_HEALTH_WARNING,
         critical ? "rpo-far-over-target" : "rpo-over-target",
-        "See job-list for the cycles and what holds them up.",
+        "See the last cycle in info, and what holds it up.",
         "domain '%s': the newest recovery point on '%s' is %s old, the target is %s", in->domain,
         in->peer, rpo, target);
 }
@@ -83,7 +83,7 @@ judge_cycles(const VrHealthInput *in, GPtrArray *reasons)
     if (replicating(in->state) && in->cycles_due_hour > 0 &&
         in->cycles_missed_hour * 5 > in->cycles_due_hour)
         add(reasons, VR_HEALTH_WARNING, "cycles-missed",
-            "Lengthen the policy's interval, or see job-list for what is slow.",
+            "Lengthen the policy's interval, or see in info what the last cycle took.",
             "domain '%s': %u of %u cycles to '%s' were missed in the last hour", in->domain,
             in->cycles_missed_hour, in->cycles_due_hour, in->peer);
 }

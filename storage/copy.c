@@ -431,6 +431,16 @@ run_workers(Run *run)
     }
 }
 
+void
+vr_copy_progress_reset(VrCopyProgress *self)
+{
+    __atomic_store_n(&self->total, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&self->done, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&self->read, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&self->changed, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&self->sent, 0, __ATOMIC_RELAXED);
+}
+
 static void
 start_progress(const Run *run)
 {
@@ -438,10 +448,7 @@ start_progress(const Run *run)
 
     for (guint d = 0; d < run->n_disks; d++)
         total += vr_extents_bytes(run->disks[d].candidates, VR_EXTENT_DATA);
-    __atomic_store_n(&run->progress->done, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&run->progress->read, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&run->progress->changed, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&run->progress->sent, 0, __ATOMIC_RELAXED);
+    vr_copy_progress_reset(run->progress);
     __atomic_store_n(&run->progress->total, total, __ATOMIC_RELAXED);
 }
 

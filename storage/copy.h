@@ -44,6 +44,9 @@ typedef struct {
     guint64 sent;    /* bodies acknowledged */
 } VrCopyProgress;
 
+/** All zero: before a run that may fail before vr_copy_run() sets it. */
+void vr_copy_progress_reset(VrCopyProgress *self);
+
 /**
  * vr_copy_run:
  * @disks: (array length=n_disks)

@@ -3,7 +3,7 @@
 
 #include "plugin/api/api.h"
 #include "plugin/check.h"
-#include "plugin/cycle/replicate.h"
+#include "plugin/exclusive.h"
 #include "plugin/protection_view.h"
 #include "policies/error.h"
 #include "policies/ids.h"
@@ -288,11 +288,11 @@ set_state(const VrHttpRequest *request, VrApp *app, VrProtection *row, VrOperati
 {
     gboolean ok;
 
-    if (!vr_guard_take(app->guards, row->uuid, vr_operation_name(operation), -1,
-                       vr_http_request_cancel(request), error))
+    if (!vr_exclusive_begin(app, row->uuid, vr_operation_name(operation), -1,
+                            vr_http_request_cancel(request), error))
         return FALSE;
     ok = vr_app_set_state(app, row->uuid, event, row, error);
-    vr_guard_release(app->guards, row->uuid);
+    vr_exclusive_end(app, row->uuid);
     return ok;
 }
 
@@ -303,13 +303,9 @@ pause_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer data
     VrApp *app = data;
     g_autoptr(VrProtection) row = find_source(request, app, error);
 
-    if (row == NULL || !admits(row, VR_OPERATION_PAUSE, error) || !no_job(app, row, error))
+    if (row == NULL || !admits(row, VR_OPERATION_PAUSE, error) || !no_job(app, row, error) ||
+        !set_state(request, app, row, VR_OPERATION_PAUSE, VR_EVENT_PAUSED, error))
         return FALSE;
-    vr_scheduler_remove(app->scheduler, row->uuid);
-    if (!set_state(request, app, row, VR_OPERATION_PAUSE, VR_EVENT_PAUSED, error)) {
-        (void) vr_replicate_schedule(app, row, NULL);
-        return FALSE;
-    }
     vr_http_reply_json(reply, 200, vr_protection_view(app, row));
     return TRUE;
 }
@@ -322,8 +318,7 @@ resume_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer dat
 
     if (row == NULL || !admits(row, VR_OPERATION_RESUME, error) || !no_job(app, row, error) ||
         !set_state(request, app, row, VR_OPERATION_RESUME,
-                   row->base_number ? VR_EVENT_RESUMED : VR_EVENT_RESUMED_INITIAL, error) ||
-        !vr_replicate_schedule(app, row, error))
+                   row->base_number ? VR_EVENT_RESUMED : VR_EVENT_RESUMED_INITIAL, error))
         return FALSE;
     vr_http_reply_json(reply, 200, vr_protection_view(app, row));
     return TRUE;

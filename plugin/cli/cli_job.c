@@ -26,8 +26,8 @@ percent_text(JsonObject *job)
 gboolean
 vr_cli_job_list(VrCli *cli, const VrCliArgs *args, GError **error)
 {
-    g_autofree char *path =
-        vr_cli_query(vr_cli_path("jobs", NULL), "domain", vr_cli_args_text(args, "domain"));
+    const char *domain = vr_cli_args_text(args, "domain");
+    g_autofree char *path = vr_cli_query(vr_cli_path("jobs", NULL), "domain", domain);
     g_autoptr(JsonNode) answer = NULL;
     g_autoptr(GPtrArray) jobs = NULL;
     g_autoptr(VrCliTable) table = NULL;
@@ -51,6 +51,8 @@ vr_cli_job_list(VrCli *cli, const VrCliArgs *args, GError **error)
         vr_cli_table_take(table, vr_cli_json_time(job, "ended"));
     }
     vr_cli_table_print(table, cli->out, cli->quiet);
+    if (domain)
+        vr_cli_say(cli, "Scheduled cycles are no jobs: see 'virt-replica info %s'", domain);
     return TRUE;
 }
 

@@ -106,6 +106,46 @@ print_reasons(VrCli *cli, JsonObject *protection)
     }
 }
 
+static double
+number_of(JsonObject *object, const char *key)
+{
+    double value = 0;
+
+    (void) vr_cli_json_number(object, key, &value);
+    return value;
+}
+
+/* "delta, running, 45 %, started 2026-11-23 02:14:17 +0100 (3.2 s), 12 MiB read, 1 MiB sent"; NULL
+ * if there is none. */
+static char *
+cycle_text(JsonObject *protection, const char *key)
+{
+    JsonObject *cycle = vr_cli_json_member(protection, key);
+    g_autofree char *kind = vr_cli_json_text(cycle, "kind");
+    g_autofree char *state = vr_cli_json_text(cycle, "state");
+    g_autofree char *started = vr_cli_json_time(cycle, "started");
+    g_autofree char *read = vr_cli_json_size(cycle, "bytes_read");
+    g_autofree char *sent = vr_cli_json_size(cycle, "bytes_sent");
+    const char *failure = vr_cli_json_string(vr_cli_json_member(cycle, "error"), "message");
+    double seconds;
+    GString *text;
+
+    if (!cycle)
+        return NULL;
+    text = g_string_new(kind);
+    g_string_append_printf(text, "%s%s", kind ? ", " : "", state ? state : "-");
+    if (g_strcmp0(state, "running") == 0)
+        g_string_append_printf(text, ", %.0f %%", CLAMP(number_of(cycle, "progress"), 0, 1) * 100);
+    g_string_append_printf(text, ", started %s", started ? started : "-");
+    if (vr_cli_json_number(cycle, "seconds", &seconds))
+        g_string_append_printf(text, " (%.1f s)", seconds);
+    if (read && sent)
+        g_string_append_printf(text, ", %s read, %s sent", read, sent);
+    if (failure)
+        g_string_append_printf(text, ": %s", failure);
+    return g_string_free(text, FALSE);
+}
+
 static void
 print_protection(VrCli *cli, JsonObject *protection)
 {
@@ -124,6 +164,8 @@ print_protection(VrCli *cli, JsonObject *protection)
     vr_cli_take_pair(cli->out, "RPO", vr_cli_json_interval(protection, "rpo_seconds"));
     vr_cli_take_pair(cli->out, "Last RP", last_rp_text(protection));
     vr_cli_take_pair(cli->out, "Root", vr_cli_json_text(rp, "root"));
+    vr_cli_take_pair(cli->out, "Cycle", cycle_text(protection, "cycle"));
+    vr_cli_take_pair(cli->out, "Last cycle", cycle_text(protection, "last_cycle"));
     vr_cli_take_pair(cli->out, "Next cycle", vr_cli_json_time(protection, "next_cycle"));
     vr_cli_take_pair(cli->out, "Job", vr_cli_json_text(protection, "job"));
     if (failure) {

@@ -156,6 +156,7 @@ step_plan(Run *run, GError **error)
                                 run->cancel, error) ||
         !vr_protection_push(run->app, run->row, run->plan->xml, run->cancel, error))
         return FALSE;
+    vr_cycle_log_kind(run->app->cycles, run->row->uuid, run->plan->kind);
     return begin_at_target(run, error) && vr_fault_point(VR_STEP_S1, error);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
+#include "policies/slots.h"
 
 G_BEGIN_DECLS
 
@@ -13,6 +14,7 @@ G_BEGIN_DECLS
  */
 
 typedef struct {
+    VrSlotClass slot; /* how urgent; whole disks are LONG by themselves, but for a failover */
     gboolean final;   /* the last of a planned failover: the domain must be shut off */
     gboolean quiesce; /* ask the guest agent to freeze; without one the point is crash-consistent */
 } VrCycleWanted;
@@ -48,6 +50,10 @@ gboolean vr_cycle_run(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
  * journal stays. Nothing to do is success.
  */
 gboolean vr_cycle_recover(VrApp *app, const char *uuid, GCancellable *cancel, GError **error);
+
+/** What the daemon of before may have left in the guest's domain: vr_cycle_recover(), then whatever
+ * of ours no journal names. The caller holds the guard; no point of the domain is open. */
+gboolean vr_cycle_clean(VrApp *app, const char *uuid, GCancellable *cancel, GError **error);
 
 /** Ends readers of the images of @uuid because the domain wants to start. Any thread, does not
  * block. */

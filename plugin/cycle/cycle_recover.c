@@ -54,11 +54,20 @@ ask_target(VrApp *app, const VrProtection *row, const VrCycleJournal *journal,
     return FALSE;
 }
 
+/* All but that of the base as it is recorded now: a row that was read before may name the one
+ * before it. */
+static gboolean
+sweep_checkpoints(VrApp *app, const char *uuid, GError **error)
+{
+    g_autoptr(VrProtection) now = vr_state_protection_get(app->state, uuid, error);
+
+    return now != NULL && vr_checkpoint_sweep(app->conn, uuid, now->checkpoint, NULL, error);
+}
+
 static gboolean
 finish_committed(VrApp *app, VrProtection *row, GError **error)
 {
-    return vr_cycle_finish(app, row, error) &&
-           vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error) &&
+    return vr_cycle_finish(app, row, error) && sweep_checkpoints(app, row->uuid, error) &&
            vr_state_cycle_delete(app->state, row->uuid, error);
 }
 
@@ -68,7 +77,7 @@ finish_given_up(VrApp *app, const VrProtection *row, GError **error)
     g_autoptr(GPtrArray) manifests = vr_cycle_manifests_open_base(app, row, error);
 
     return manifests != NULL && vr_cycle_manifests_discard(manifests, error) &&
-           vr_checkpoint_sweep(app->conn, row->uuid, row->checkpoint, NULL, error) &&
+           sweep_checkpoints(app, row->uuid, error) &&
            vr_state_cycle_delete(app->state, row->uuid, error);
 }
 
@@ -106,4 +115,11 @@ vr_cycle_recover(VrApp *app, const char *uuid, GCancellable *cancel, GError **er
         return TRUE;
     row = vr_state_protection_get(app->state, uuid, error);
     return row != NULL && recover(app, row, journal, cancel, error);
+}
+
+gboolean
+vr_cycle_clean(VrApp *app, const char *uuid, GCancellable *cancel, GError **error)
+{
+    return vr_cycle_recover(app, uuid, cancel, error) &&
+           vr_point_sweep(app->conn, uuid, NULL, error) && sweep_checkpoints(app, uuid, error);
 }

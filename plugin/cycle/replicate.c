@@ -22,14 +22,53 @@ record_failure(VrApp *app, const char *uuid, const GError *failure)
     g_warning("domain '%s': replication cycle failed: %s", row->name, failure->message);
 }
 
+/* Nothing is held there yet, or what changed is not known. */
+static gboolean
+is_long(const VrProtection *row)
+{
+    return row->base_number == 0 || row->checkpoint == NULL || row->manifest_unsure;
+}
+
+static VrSlotClass
+slot_class(VrApp *app, const char *uuid, const VrCycleWanted *wanted)
+{
+    g_autoptr(VrProtection) row = NULL;
+
+    if (wanted->slot == VR_SLOT_FAILOVER)
+        return VR_SLOT_FAILOVER;
+    row = vr_state_protection_get(app->state, uuid, NULL);
+    return row != NULL && is_long(row) ? VR_SLOT_LONG : wanted->slot;
+}
+
+static gboolean
+run_in_slot(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyProgress *progress,
+            GCancellable *cancel, VrCycleDone *done, GError **error)
+{
+    gboolean ok;
+
+    if (wanted->slot != VR_SLOT_SCHEDULED &&
+        !vr_scheduler_slot_take(app->scheduler, uuid, slot_class(app, uuid, wanted), cancel, error))
+        return FALSE;
+    vr_cycle_log_running(app->cycles, uuid);
+    ok = vr_cycle_run(app, uuid, wanted, progress, cancel, done, error);
+    if (wanted->slot != VR_SLOT_SCHEDULED &&
+        (!ok || wanted->slot != VR_SLOT_FAILOVER || wanted->final))
+        vr_scheduler_slot_release(app->scheduler, uuid);
+    return ok;
+}
+
 gboolean
 vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyProgress *progress,
              GCancellable *cancel, VrCycleDone *ret_done, GError **error)
 {
     g_autoptr(GError) local = NULL;
     VrCycleDone done = {0};
-    gboolean ok = vr_cycle_run(app, uuid, wanted, progress, cancel, &done, &local);
+    gboolean ok;
 
+    vr_copy_progress_reset(progress);
+    vr_cycle_log_begin(app->cycles, uuid, progress);
+    ok = run_in_slot(app, uuid, wanted, progress, cancel, &done, &local);
+    vr_cycle_log_end(app->cycles, uuid, local, done.number);
     if (!ok && !g_error_matches(local, VR_ERROR, VR_ERROR_CANCELLED))
         record_failure(app, uuid, local);
     vr_scheduler_report(app->scheduler, uuid, local, done.point_us,
@@ -41,6 +80,34 @@ vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPr
     return ok;
 }
 
+gboolean
+vr_replicate_admitted(const VrProtection *row)
+{
+    return row->role == VR_ROLE_SOURCE &&
+           vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL);
+}
+
+/* FALSE: not now. Whole disks may have to wait longer than this slot's turn. */
+static gboolean
+may_run(VrApp *app, const VrProtection *row)
+{
+    return !is_long(row) || vr_scheduler_slot_long(app->scheduler, row->uuid);
+}
+
+/* Under the guard. Whoever read the row and scheduled it may have been late. */
+static gboolean
+may_begin(VrApp *app, const char *uuid)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, &error);
+
+    if (row != NULL && vr_replicate_admitted(row))
+        return may_run(app, row);
+    if (row != NULL || g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
+        vr_scheduler_leave(app->scheduler, uuid);
+    return FALSE;
+}
+
 void
 vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
 {
@@ -48,13 +115,11 @@ vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
     VrCopyProgress progress = {0};
     VrCycleWanted wanted = {0};
     VrScheduleInfo info;
-    g_autoptr(VrProtection) row = NULL;
 
     /* A job that works on it for long must not keep other domains from this thread. */
     if (!vr_guard_take(app->guards, uuid, "a replication cycle", GUARD_WAIT_MS, cancel, NULL))
         return;
-    row = vr_state_protection_get(app->state, uuid, NULL);
-    if (row == NULL || !vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL)) {
+    if (!may_begin(app, uuid)) {
         vr_guard_release(app->guards, uuid);
         return;
     }

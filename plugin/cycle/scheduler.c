@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/scheduler.h"
 
+#include "policies/error.h"
 #include "policies/retry.h"
 #include "policies/schedule.h"
 #include "storage/file_util.h"
 
 #define HOUR_US (G_TIME_SPAN_HOUR)
+#define CANCEL_POLL_US (100 * G_TIME_SPAN_MILLISECOND)
 #define HISTORY 64 /* slices of an hour: a minute each, rounded up */
 
 typedef struct {
@@ -19,22 +21,38 @@ typedef struct {
     VrRetry retry;
     gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
     gboolean idle, removed;
+    gboolean is_long;     /* its next cycle was found to be one of class LONG */
     gboolean kicked;      /* since its last cycle was started: what that cycle saw may be over */
     GCancellable *cancel; /* owned; of the cycle under way */
+    gboolean has_slot;    /* of class `slot`: that cycle's */
+    VrSlotClass slot;
     Slice history[HISTORY];
 } Entry;
 
+/* Somebody in vr_scheduler_slot_take(). */
+typedef struct {
+    const char *uuid; /* borrowed */
+    VrSlotWaiter waiter;
+    gboolean granted;
+} Waiter;
+
+/*
+ * Only the scheduler's thread gives slots away: to waiters, or to a scheduled cycle that it starts
+ * with one. Whatever may change its choice broadcasts `changed`.
+ */
 struct _VrScheduler {
     VrCycleFunc func;
-    gpointer app; /* borrowed */
-    guint max_transfers;
+    gpointer app;      /* borrowed */
     GThread *thread;   /* owned */
     GThreadPool *pool; /* owned */
 
     GMutex lock; /* guards what follows and every Entry */
     GCond changed;
     GPtrArray *entries; /* owned: Entry */
-    guint running;
+    GPtrArray *waiters; /* owned, of borrowed Waiter */
+    GHashTable *taken;  /* owned: uuid (owned) -> VrSlotClass; by vr_scheduler_slot_take() */
+    VrSlots slots;
+    guint running; /* scheduled cycles */
     gboolean stopping;
 };
 
@@ -84,6 +102,37 @@ keep_distance(Entry *entry)
 }
 
 static void
+use_slot(VrScheduler *self, VrSlotClass class)
+{
+    self->slots.used++;
+    self->slots.used_long += class == VR_SLOT_LONG ? 1 : 0;
+}
+
+static void
+free_slot(VrScheduler *self, VrSlotClass class)
+{
+    self->slots.used--;
+    self->slots.used_long -= class == VR_SLOT_LONG ? 1 : 0;
+    g_cond_broadcast(&self->changed);
+}
+
+static void
+take_entry_slot(VrScheduler *self, Entry *entry, VrSlotClass class)
+{
+    use_slot(self, class);
+    entry->slot = class;
+    entry->has_slot = TRUE;
+}
+
+static void
+free_entry_slot(VrScheduler *self, Entry *entry)
+{
+    if (entry->has_slot)
+        free_slot(self, entry->slot);
+    entry->has_slot = FALSE;
+}
+
+static void
 run_cycle(gpointer data, gpointer user_data)
 {
     VrScheduler *self = user_data;
@@ -94,6 +143,7 @@ run_cycle(gpointer data, gpointer user_data)
     g_mutex_lock(&self->lock);
     keep_distance(entry);
     entry->input.running = FALSE;
+    free_entry_slot(self, entry);
     self->running--;
     g_clear_object(&entry->cancel);
     if (entry->removed)
@@ -109,41 +159,98 @@ vr_scheduler_new(guint max_transfers, VrCycleFunc func, gpointer app)
 
     self->func = func;
     self->app = app;
-    self->max_transfers = max_transfers;
+    self->slots.max = max_transfers;
     g_mutex_init(&self->lock);
     g_cond_init(&self->changed);
     self->entries = g_ptr_array_new_with_free_func(entry_free);
+    self->waiters = g_ptr_array_new();
+    self->taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->pool = g_thread_pool_new(run_cycle, self, (gint) max_transfers, FALSE, NULL);
     return self;
 }
 
-/* Starts one due cycle; returns when to look again. Lock held. */
-static gint64
-start_due(VrScheduler *self)
+/* A job's cycle of it runs, or is about to. */
+static gboolean
+has_or_awaits_slot(VrScheduler *self, const char *uuid)
+{
+    for (guint i = 0; i < self->waiters->len; i++) {
+        if (g_str_equal(((Waiter *) g_ptr_array_index(self->waiters, i))->uuid, uuid))
+            return TRUE;
+    }
+    return g_hash_table_contains(self->taken, uuid);
+}
+
+/* NULL if none is due, and when one will be. */
+static Entry *
+next_due(VrScheduler *self, gint64 now, gint64 *ret_wake)
 {
     g_autofree VrScheduleInput *inputs = g_new0(VrScheduleInput, self->entries->len);
-    gint64 now = g_get_monotonic_time();
-    gint64 wake = VR_SCHEDULE_NEVER;
+    gboolean admits_long = vr_slots_admit(&self->slots, VR_SLOT_LONG);
     guint picked;
 
     for (guint i = 0; i < self->entries->len; i++) {
         Entry *entry = g_ptr_array_index(self->entries, i);
 
         inputs[i] = entry->input;
-        inputs[i].paused = entry->idle || entry->removed;
+        inputs[i].paused = entry->idle || entry->removed || (entry->is_long && !admits_long);
+        if (!inputs[i].running)
+            inputs[i].running = has_or_awaits_slot(self, entry->uuid);
     }
-    while (self->running < self->max_transfers &&
-           vr_schedule_pick(inputs, self->entries->len, now, &picked, &wake)) {
-        Entry *entry = g_ptr_array_index(self->entries, picked);
+    *ret_wake = VR_SCHEDULE_NEVER;
+    if (!vr_schedule_pick(inputs, self->entries->len, now, &picked, ret_wake))
+        return NULL;
+    return g_ptr_array_index(self->entries, picked);
+}
 
-        entry->input.running = inputs[picked].running = TRUE;
+static void
+start_cycle(VrScheduler *self, Entry *entry, gint64 now)
+{
+    take_entry_slot(self, entry, entry->is_long ? VR_SLOT_LONG : VR_SLOT_SCHEDULED);
+    entry->input.running = TRUE;
+    entry->input.last_start_us = now;
+    entry->kicked = FALSE;
+    entry->cancel = g_cancellable_new();
+    self->running++;
+    g_thread_pool_push(self->pool, entry, NULL);
+}
+
+static void
+grant(VrScheduler *self, guint index, gint64 now)
+{
+    Waiter *waiter = g_ptr_array_index(self->waiters, index);
+    Entry *entry = find(self, waiter->uuid);
+
+    use_slot(self, waiter->waiter.class);
+    g_hash_table_insert(self->taken, g_strdup(waiter->uuid),
+                        GUINT_TO_POINTER(waiter->waiter.class));
+    waiter->granted = TRUE;
+    g_ptr_array_remove_index(self->waiters, index); /* the others stay in order */
+    if (entry != NULL)
         entry->input.last_start_us = now;
-        entry->kicked = FALSE;
-        entry->cancel = g_cancellable_new();
-        self->running++;
-        g_thread_pool_push(self->pool, entry, NULL);
-    }
-    return self->running < self->max_transfers ? wake : VR_SCHEDULE_NEVER;
+    g_cond_broadcast(&self->changed);
+}
+
+/* Lock held. Gives one slot away; FALSE if nobody may have one, and when to look again. */
+static gboolean
+give_one(VrScheduler *self, gint64 *ret_wake)
+{
+    guint n = self->waiters->len;
+    g_autofree VrSlotWaiter *waiters = g_new(VrSlotWaiter, n + 1);
+    gint64 now = g_get_monotonic_time();
+    Entry *due = next_due(self, now, ret_wake);
+    guint picked;
+
+    for (guint i = 0; i < n; i++)
+        waiters[i] = ((Waiter *) g_ptr_array_index(self->waiters, i))->waiter;
+    if (due != NULL)
+        waiters[n] = (VrSlotWaiter){VR_SLOT_SCHEDULED, now};
+    if (!vr_slots_pick(&self->slots, waiters, due != NULL ? n + 1 : n, now, &picked))
+        return FALSE;
+    if (picked < n)
+        grant(self, picked, now);
+    else
+        start_cycle(self, due, now);
+    return TRUE;
 }
 
 static gpointer
@@ -153,8 +260,10 @@ scheduler_thread(gpointer data)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     while (!self->stopping) {
-        gint64 wake = start_due(self);
+        gint64 wake;
 
+        if (give_one(self, &wake))
+            continue;
         if (wake == VR_SCHEDULE_NEVER)
             g_cond_wait(&self->changed, &self->lock);
         else
@@ -194,6 +303,8 @@ vr_scheduler_free(VrScheduler *self)
         return;
     g_thread_pool_free(self->pool, FALSE, TRUE);
     g_ptr_array_unref(self->entries);
+    g_ptr_array_unref(self->waiters);
+    g_hash_table_unref(self->taken);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -238,6 +349,16 @@ vr_scheduler_remove(VrScheduler *self, const char *uuid)
 }
 
 void
+vr_scheduler_leave(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+
+    if (entry != NULL)
+        entry->removed = TRUE;
+}
+
+void
 vr_scheduler_kick(VrScheduler *self, const char *uuid)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
@@ -256,6 +377,62 @@ vr_scheduler_kick(VrScheduler *self, const char *uuid)
         }
     }
     g_cond_broadcast(&self->changed);
+}
+
+gboolean
+vr_scheduler_slot_take(VrScheduler *self, const char *uuid, VrSlotClass class, GCancellable *cancel,
+                       GError **error)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Waiter waiter = {uuid, {class, g_get_monotonic_time()}, FALSE};
+
+    if (g_hash_table_contains(self->taken, uuid))
+        return TRUE;
+    g_ptr_array_add(self->waiters, &waiter);
+    g_cond_broadcast(&self->changed);
+    while (!waiter.granted && !g_cancellable_is_cancelled(cancel))
+        (void) g_cond_wait_until(&self->changed, &self->lock,
+                                 g_get_monotonic_time() + CANCEL_POLL_US);
+    if (waiter.granted)
+        return TRUE;
+    g_ptr_array_remove(self->waiters, &waiter);
+    g_cond_broadcast(&self->changed);
+    vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
+                 "cancelled while it waited for other transfers (max-transfers is %u)",
+                 self->slots.max);
+    return FALSE;
+}
+
+void
+vr_scheduler_slot_release(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    gpointer class;
+
+    if (!g_hash_table_lookup_extended(self->taken, uuid, NULL, &class))
+        return;
+    g_hash_table_remove(self->taken, uuid);
+    free_slot(self, GPOINTER_TO_UINT(class));
+}
+
+gboolean
+vr_scheduler_slot_long(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+
+    if (entry == NULL || !entry->has_slot)
+        return FALSE;
+    if (entry->slot == VR_SLOT_LONG)
+        return TRUE;
+    free_entry_slot(self, entry);
+    if (vr_slots_admit(&self->slots, VR_SLOT_LONG)) {
+        take_entry_slot(self, entry, VR_SLOT_LONG);
+        return TRUE;
+    }
+    entry->is_long = TRUE;
+    entry->input.last_start_us = VR_SCHEDULE_UNKNOWN;
+    return FALSE;
 }
 
 static void
@@ -292,6 +469,7 @@ vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gi
 
     if (entry == NULL)
         return;
+    entry->is_long = FALSE;
     count(entry, now, error != NULL);
     if (error == NULL)
         report_success(entry, now, point_us, app_consistent);

@@ -4,11 +4,13 @@
 #include <gio/gio.h>
 
 #include "policies/policy.h"
+#include "policies/slots.h"
 
 G_BEGIN_DECLS
 
 /**
- * SECTION: when the next cycle of each protected domain is due, and the threads that run them.
+ * SECTION: when the next cycle of each protected domain is due, the threads that run them, and the
+ * slots that every cycle needs, scheduled or of a job (policies/slots.h says who is next).
  *
  * Keeps, on a monotonic clock, what is not worth a database row. Any thread.
  */
@@ -17,6 +19,7 @@ typedef struct _VrScheduler VrScheduler;
 /** Runs one scheduled cycle of @uuid and reports it; blocks, in a thread of the scheduler. */
 typedef void (*VrCycleFunc)(gpointer app, const char *uuid, GCancellable *cancel);
 
+/** @max_transfers: cycles at once, at least 1. */
 VrScheduler *vr_scheduler_new(guint max_transfers, VrCycleFunc func, gpointer app);
 void vr_scheduler_start(VrScheduler *self);
 /** Cancels cycles under way and waits for them. */
@@ -27,6 +30,8 @@ void vr_scheduler_free(VrScheduler *self);
 void vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy);
 /** A cycle under way is cancelled; returns when it has ended. */
 void vr_scheduler_remove(VrScheduler *self, const char *uuid);
+/** For a cycle under way: its protection leaves the schedule when it ends. Not known is fine. */
+void vr_scheduler_leave(VrScheduler *self, const char *uuid);
 /** The cause of a failure may be gone, a domain that was shut off may have started: looked at
  * again, also if a cycle is under way that may not have seen it. @uuid NULL: all. */
 void vr_scheduler_kick(VrScheduler *self, const char *uuid);
@@ -36,6 +41,22 @@ void vr_scheduler_kick(VrScheduler *self, const char *uuid);
  * until a kick. */
 void vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
                          gboolean app_consistent, gboolean idle);
+
+/**
+ * vr_scheduler_slot_take:
+ *
+ * For a job's cycle of @uuid; waits for its turn, also before vr_scheduler_start() and behind
+ * vr_scheduler_stop(), when nobody gets one. Taken before and not released is fine, it is the same
+ * slot. A scheduled cycle is started with a slot of its own. Errors: CANCELLED.
+ */
+gboolean vr_scheduler_slot_take(VrScheduler *self, const char *uuid, VrSlotClass class,
+                                GCancellable *cancel, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/** Having none is fine. */
+void vr_scheduler_slot_release(VrScheduler *self, const char *uuid);
+/** A scheduled cycle, in its thread, before it begins: what it has to do turns out to be of class
+ * LONG. FALSE if too many of those run: it must return without a report, and is started again when
+ * one may. (One that loses its tracking later goes on in the slot that it has.) */
+gboolean vr_scheduler_slot_long(VrScheduler *self, const char *uuid) G_GNUC_WARN_UNUSED_RESULT;
 
 typedef struct {
     gboolean known;

@@ -4,6 +4,7 @@
 #include "plugin/check.h"
 #include "plugin/cycle/protection_push.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/exclusive.h"
 #include "plugin/job/failover.h"
 #include "plugin/job/failover_follow.h"
 #include "plugin/ownership.h"
@@ -70,7 +71,7 @@ step_check(gpointer data, GError **error)
 static gboolean
 replicate(VrFailover *self, gboolean final, VrCycleDone *done, GError **error)
 {
-    VrCycleWanted wanted = {.final = final};
+    VrCycleWanted wanted = {.slot = VR_SLOT_FAILOVER, .final = final};
 
     return vr_replicate(self->app, self->row->uuid, &wanted, vr_job_progress(self->job),
                         vr_job_cancellable(self->job), done, error);
@@ -393,18 +394,13 @@ lead_guarded(VrFailover *self, GError **error)
 static gboolean
 lead(VrFailover *self, GError **error)
 {
-    g_autoptr(VrProtection) row = NULL;
-    gboolean ok = FALSE;
+    gboolean ok;
 
-    vr_scheduler_remove(self->app->scheduler, vr_job_uuid(self->job));
     /* Before the check, which would take the end of a cycle's backup job for another program's. */
-    if (vr_job_take_guard(self->job, self->app, error)) {
-        ok = lead_guarded(self, error);
-        vr_guard_release(self->app->guards, vr_job_uuid(self->job));
-    }
-    row = vr_state_protection_get(self->app->state, vr_job_uuid(self->job), NULL);
-    if (row != NULL && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL))
-        (void) vr_replicate_schedule(self->app, row, NULL);
+    if (!vr_job_take_exclusive(self->job, self->app, error))
+        return FALSE;
+    ok = lead_guarded(self, error);
+    vr_exclusive_end(self->app, vr_job_uuid(self->job));
     return ok;
 }
 

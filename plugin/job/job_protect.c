@@ -2,6 +2,7 @@
 #include "plugin/check.h"
 #include "plugin/cycle/protection_push.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/exclusive.h"
 #include "plugin/job/jobs.h"
 #include "policies/error.h"
 #include "policies/generation.h"
@@ -129,7 +130,7 @@ wait_retry(VrJob *job, VrApp *app, const GError *reason, guint failures, GError 
 static gboolean
 step_replicate(VrJob *job, VrApp *app, GError **error)
 {
-    VrCycleWanted wanted = {0};
+    VrCycleWanted wanted = {.slot = VR_SLOT_SYNC};
 
     vr_job_step(job, "initial replication");
     return vr_replicate(app, vr_job_uuid(job), &wanted, vr_job_progress(job),
@@ -240,10 +241,9 @@ undo(VrJob *job, VrApp *app, GError *cause, GError **error)
     gboolean done = FALSE;
 
     vr_job_undoing(job, cause);
-    vr_scheduler_remove(app->scheduler, vr_job_uuid(job));
-    if (vr_guard_take(app->guards, vr_job_uuid(job), "the undo of a protection", -1, NULL, NULL)) {
+    if (vr_exclusive_begin(app, vr_job_uuid(job), "the undo of a protection", -1, NULL, NULL)) {
         done = undo_guarded(job, app);
-        vr_guard_release(app->guards, vr_job_uuid(job));
+        vr_exclusive_end(app, vr_job_uuid(job));
     }
     if (done) {
         vr_job_undone(job);

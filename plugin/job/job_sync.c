@@ -9,6 +9,7 @@ vr_job_sync_run(VrJob *job, gpointer data, GError **error)
 {
     VrApp *app = data;
     VrCycleWanted wanted = {
+        .slot = VR_SLOT_SYNC,
         .quiesce = json_object_get_boolean_member_with_default(vr_job_args(job), "quiesce", FALSE),
     };
     g_autoptr(VrProtection) row = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/protection_push.h"
-#include "plugin/cycle/replicate.h"
+#include "plugin/exclusive.h"
 #include "plugin/job/jobs.h"
 #include "plugin/peer/peer_ops.h"
 #include "policies/error.h"
@@ -128,16 +128,6 @@ unprotect(VrJob *job, VrApp *app, GError **error)
            step_verify(job, app, row, error);
 }
 
-/* One that was refused is replicated as before. */
-static void
-schedule_again(VrJob *job, VrApp *app)
-{
-    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, vr_job_uuid(job), NULL);
-
-    if (row != NULL && vr_protection_admits(row->state, VR_OPERATION_CYCLE, NULL))
-        (void) vr_replicate_schedule(app, row, NULL);
-}
-
 gboolean
 vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
 {
@@ -153,14 +143,10 @@ vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
         return remove_orphan(job, app, row, error);
     if (row == NULL)
         return FALSE;
-    vr_scheduler_remove(app->scheduler, row->uuid);
-    ok = vr_job_take_guard(job, app, error);
-    if (ok) {
-        ok = unprotect(job, app, error);
-        vr_guard_release(app->guards, row->uuid);
-        vr_protection_push_forget(row->uuid);
-    }
-    if (!ok)
-        schedule_again(job, app);
+    if (!vr_job_take_exclusive(job, app, error))
+        return FALSE;
+    ok = unprotect(job, app, error);
+    vr_protection_push_forget(row->uuid);
+    vr_exclusive_end(app, row->uuid); /* one that was refused is replicated as before */
     return ok;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/job/jobs.h"
 
+#include "plugin/exclusive.h"
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 #include "qmp/point.h"
@@ -16,10 +17,24 @@ const VrJobKind vr_job_kinds[] = {
 };
 const guint vr_n_job_kinds = G_N_ELEMENTS(vr_job_kinds);
 
+static char *
+holder_name(VrJob *job)
+{
+    return g_strdup_printf("job %" G_GINT64_FORMAT, vr_job_id(job));
+}
+
+gboolean
+vr_job_take_exclusive(VrJob *job, VrApp *app, GError **error)
+{
+    g_autofree char *holder = holder_name(job);
+
+    return vr_exclusive_begin(app, vr_job_uuid(job), holder, -1, vr_job_cancellable(job), error);
+}
+
 gboolean
 vr_job_take_guard(VrJob *job, VrApp *app, GError **error)
 {
-    g_autofree char *holder = g_strdup_printf("job %" G_GINT64_FORMAT, vr_job_id(job));
+    g_autofree char *holder = holder_name(job);
 
     return vr_guard_take(app->guards, vr_job_uuid(job), holder, -1, vr_job_cancellable(job), error);
 }
@@ -40,6 +55,7 @@ vr_source_leave(VrApp *app, const char *uuid, GError **error)
     g_autoptr(GError) local = NULL;
     g_autoptr(VrCycleJournal) journal = vr_state_cycle_get(app->state, uuid, NULL);
 
+    vr_cycle_log_forget(app->cycles, uuid);
     if ((journal != NULL && journal->point != NULL &&
          !vr_point_recover(app->conn, journal->point, FALSE, &local) && !gone(&local)) ||
         (!vr_point_sweep(app->conn, uuid, NULL, &local) && !gone(&local)) ||

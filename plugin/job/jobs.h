@@ -32,6 +32,9 @@ gboolean vr_job_activate_run(VrJob *job, gpointer app, GError **error);
 /** Takes the protection's guard for @job, waiting for a cycle under way. */
 gboolean vr_job_take_guard(VrJob *job, VrApp *app, GError **error);
 
+/** vr_exclusive_begin() for @job; vr_exclusive_end() ends it. */
+gboolean vr_job_take_exclusive(VrJob *job, VrApp *app, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /** Removes what this host, the source, holds for a protection: jobs, checkpoints, bitmaps, scratch,
  * manifests. A domain that is gone is fine. */
 gboolean vr_source_leave(VrApp *app, const char *uuid, GError **error);

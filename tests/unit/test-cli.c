@@ -686,7 +686,14 @@ test_progress(void)
     "\"message\":\"'web1' is late\",\"since\":\"2026-11-23T01:14:17Z\",\"action\":\"Wait.\"}],"    \
     "\"peer\":\"kvm2\",\"store\":\"default\",\"policy\":\"gold\",\"generation\":\"abc\","          \
     "\"rpo_seconds\":4.2,\"last_rp\":{\"number\":17,\"time\":\"2026-11-23T01:14:17Z\","            \
-    "\"consistency\":\"crash\",\"root\":\"00ff\"},\"next_cycle\":null,\"job\":null}"
+    "\"consistency\":\"crash\",\"root\":\"00ff\"},\"next_cycle\":null,"                            \
+    "\"cycle\":{\"kind\":\"resync\",\"state\":\"running\",\"started\":\"2026-11-23T01:14:17Z\","   \
+    "\"seconds\":3.25,\"bytes_read\":2097152,\"bytes_sent\":1024,\"progress\":0.455,\"error\":"    \
+    "null,"                                                                                        \
+    "\"rp\":null},\"last_cycle\":{\"kind\":null,\"state\":\"failed\","                             \
+    "\"started\":\"2026-11-23T01:14:17Z\",\"seconds\":null,\"bytes_read\":null,\"bytes_sent\":"    \
+    "null,"                                                                                        \
+    "\"progress\":0,\"error\":{\"message\":\"peer is away\"},\"rp\":null},\"job\":null}"
 
 #define CHECK_BAD                                                                                  \
     "{\"ok\":false,\"findings\":[{\"severity\":\"error\",\"code\":\"disk-is-raw\","                \
@@ -797,6 +804,9 @@ static const struct {
      "RPO:            0:00:04\n"
      "Last RP:        17, 2026-11-23 02:14:17 +0100, crash\n"
      "Root:           00ff\n"
+     "Cycle:          resync, running, 46 %, started 2026-11-23 02:14:17 +0100 (3.2 s), 2.00 MiB "
+     "read, 1.00 KiB sent\n"
+     "Last cycle:     failed, started 2026-11-23 02:14:17 +0100: peer is away\n"
      "Next cycle:     -\n"
      "Job:            -\n"
      "Reason:         'web1' is late\n"
@@ -825,7 +835,8 @@ static const struct {
      " Id   Kind      Domain   State       Progress   Started                     Ended\n"
      "-----------------------------------------------------------------------------------\n"
      " 17   protect   web1     completed   100 %      2026-11-23 02:14:17 +0100   -\n"
-     "\n"},
+     "\n"
+     "Scheduled cycles are no jobs: see 'virt-replica info web1'\n"},
     {"job-info 17", "GET /v1/jobs/17", "", COMPLETED_JOB,
      "Id:             17\n"
      "Kind:           protect\n"

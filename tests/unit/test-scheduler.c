@@ -352,6 +352,193 @@ test_guarded(Fixture *f, gconstpointer data)
     vr_guards_free(app.guards);
 }
 
+/* A job's cycle, in a thread of its own. */
+typedef struct {
+    Fixture *f;
+    const char *uuid;
+    VrSlotClass class;
+    GCancellable *cancel;
+    gint done; /* atomic: 1 has the slot, -1 was cancelled */
+    GThread *thread;
+} Taker;
+
+static gpointer
+take(gpointer data)
+{
+    Taker *taker = data;
+    g_autoptr(GError) error = NULL;
+
+    if (vr_scheduler_slot_take(taker->f->scheduler, taker->uuid, taker->class, taker->cancel,
+                               &error)) {
+        g_atomic_int_set(&taker->done, 1);
+    } else {
+        g_assert_error(error, VR_ERROR, VR_ERROR_CANCELLED);
+        g_atomic_int_set(&taker->done, -1);
+    }
+    return NULL;
+}
+
+static Taker *
+taker_new(Fixture *f, const char *uuid, VrSlotClass class)
+{
+    Taker *taker = g_new0(Taker, 1);
+
+    *taker = (Taker){.f = f, .uuid = uuid, .class = class, .cancel = g_cancellable_new()};
+    taker->thread = g_thread_new("taker", take, taker);
+    return taker;
+}
+
+static gint
+taker_wait(Taker *taker)
+{
+    gint done;
+
+    g_thread_join(taker->thread);
+    done = taker->done;
+    g_object_unref(taker->cancel);
+    g_free(taker);
+    return done;
+}
+
+static void
+slow_policy(Fixture *f)
+{
+    f->policy->interval_us = G_TIME_SPAN_HOUR;
+    f->policy->rpo_target_us = 2 * G_TIME_SPAN_HOUR;
+}
+
+static void
+reset_scheduler(Fixture *f, guint slots, VrCycleFunc func)
+{
+    vr_scheduler_stop(f->scheduler);
+    vr_scheduler_free(f->scheduler);
+    f->scheduler = vr_scheduler_new(slots, func, f);
+    vr_scheduler_start(f->scheduler);
+}
+
+/* A job's cycle counts: with one slot no scheduled one runs beside it, and the other way round. */
+static void
+test_jobs_count(Fixture *f, gconstpointer data)
+{
+    Taker *taker;
+
+    slow_policy(f);
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1);
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1); /* the same slot */
+    vr_scheduler_add(f->scheduler, B, f->policy);
+    g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpuint(count(f, &f->begun), ==, 0);
+    go_on_as(f, WAIT);
+    vr_scheduler_slot_release(f->scheduler, A);
+    vr_scheduler_slot_release(f->scheduler, A);
+    wait_for(f, &f->begun, 1);
+    taker = taker_new(f, A, VR_SLOT_FAILOVER);
+    g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpint(g_atomic_int_get(&taker->done), ==, 0);
+    go_on_as(f, SUCCEED);
+    g_assert_cmpint(taker_wait(taker), ==, 1);
+}
+
+static void
+test_slot_cancel(Fixture *f, gconstpointer data)
+{
+    Taker *taker;
+
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_LONG)), ==, 1);
+    taker = taker_new(f, B, VR_SLOT_FAILOVER);
+    g_cancellable_cancel(taker->cancel);
+    g_assert_cmpint(taker_wait(taker), ==, -1);
+    vr_scheduler_slot_release(f->scheduler, A);
+    g_assert_cmpint(taker_wait(taker_new(f, B, VR_SLOT_LONG)), ==, 1); /* nothing was lost */
+}
+
+/* Initial replications take all slots but one; deltas go on in that. */
+static void
+test_long_starves_nobody(Fixture *f, gconstpointer data)
+{
+    Taker *second;
+
+    reset_scheduler(f, 2, cycle);
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_LONG)), ==, 1);
+    second = taker_new(f, "c", VR_SLOT_LONG);
+    vr_scheduler_add(f->scheduler, B, f->policy);
+    wait_for(f, &f->ended, 5);
+    g_assert_cmpint(g_atomic_int_get(&second->done), ==, 0);
+    vr_scheduler_slot_release(f->scheduler, A);
+    g_assert_cmpint(taker_wait(second), ==, 1);
+    wait_for(f, &f->ended, 10);
+}
+
+/* Waiting for one slot: the failover goes first, then the sync, the scheduled one, the long one. */
+static void
+test_slot_order(Fixture *f, gconstpointer data)
+{
+    Taker *takers[3];
+
+    slow_policy(f);
+    g_assert_cmpint(taker_wait(taker_new(f, "x", VR_SLOT_SYNC)), ==, 1);
+    takers[0] = taker_new(f, "long", VR_SLOT_LONG);
+    g_usleep(20 * G_TIME_SPAN_MILLISECOND);
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    takers[1] = taker_new(f, "sync", VR_SLOT_SYNC);
+    g_usleep(20 * G_TIME_SPAN_MILLISECOND);
+    takers[2] = taker_new(f, "failover", VR_SLOT_FAILOVER);
+    g_usleep(20 * G_TIME_SPAN_MILLISECOND);
+    vr_scheduler_slot_release(f->scheduler, "x");
+    g_assert_cmpint(taker_wait(takers[2]), ==, 1);
+    g_assert_cmpint(g_atomic_int_get(&takers[1]->done), ==, 0);
+    vr_scheduler_slot_release(f->scheduler, "failover");
+    g_assert_cmpint(taker_wait(takers[1]), ==, 1);
+    g_assert_cmpuint(count(f, &f->begun), ==, 0);
+    g_assert_cmpint(g_atomic_int_get(&takers[0]->done), ==, 0);
+    vr_scheduler_slot_release(f->scheduler, "sync");
+    g_assert_cmpint(taker_wait(takers[0]), ==, 1);
+    g_assert_cmpuint(count(f, &f->begun), ==, 1);
+}
+
+/* A scheduled cycle that finds out that it has to compare whole disks. */
+static void
+long_cycle(gpointer app, const char *uuid, GCancellable *cancel)
+{
+    Fixture *f = app;
+
+    if (vr_scheduler_slot_long(f->scheduler, uuid))
+        cycle(app, uuid, cancel);
+}
+
+static void
+test_scheduled_turns_long(Fixture *f, gconstpointer data)
+{
+    reset_scheduler(f, 2, long_cycle);
+    slow_policy(f);
+    g_assert_cmpint(taker_wait(taker_new(f, B, VR_SLOT_LONG)), ==, 1);
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpuint(count(f, &f->begun), ==, 0);
+    g_assert_cmpint(taker_wait(taker_new(f, "sync", VR_SLOT_SYNC)), ==, 1); /* it holds no slot */
+    vr_scheduler_slot_release(f->scheduler, "sync");
+    vr_scheduler_slot_release(f->scheduler, B);
+    wait_for(f, &f->ended, 1);
+}
+
+/* The cycle of a job is an attempt: none is started beside it, or just for the time it took. */
+static void
+test_job_is_attempt(Fixture *f, gconstpointer data)
+{
+    reset_scheduler(f, 2, cycle);
+    slow_policy(f);
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1);
+    vr_scheduler_add(f->scheduler, A, f->policy);
+    g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpuint(count(f, &f->begun), ==, 0);
+    vr_scheduler_slot_release(f->scheduler, A);
+    wait_for(f, &f->ended, 1);
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1);
+    vr_scheduler_slot_release(f->scheduler, A);
+    g_usleep(50 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpuint(count(f, &f->begun), ==, 1);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/scheduler/" name, Fixture, NULL, set_up, function, tear_down)
 
@@ -372,5 +559,11 @@ main(int argc, char **argv)
     ADD("remove-cancels", test_remove_cancels);
     ADD("stop-cancels", test_stop_cancels);
     ADD("app-consistent", test_app_consistent);
+    ADD("jobs-count", test_jobs_count);
+    ADD("slot-cancel", test_slot_cancel);
+    ADD("long-starves-nobody", test_long_starves_nobody);
+    ADD("slot-order", test_slot_order);
+    ADD("scheduled-turns-long", test_scheduled_turns_long);
+    ADD("job-is-attempt", test_job_is_attempt);
     return g_test_run();
 }
