@@ -15,6 +15,8 @@
 
 G_BEGIN_DECLS
 
+typedef struct _VrOwnershipWatch VrOwnershipWatch; /* plugin/ownership_watch.h */
+
 /** SECTION: the daemon's long-lived objects. Made and freed by main.c in this order; the pointers
  * do not change while any thread runs, each object has locks of its own. */
 typedef struct {
@@ -29,6 +31,7 @@ typedef struct {
     VrConn *conn;
     VrScheduler *scheduler;
     VrJobs *jobs;
+    VrOwnershipWatch *ownership;
     gint64 started_us; /* monotonic */
 } VrApp;
 

@@ -5,6 +5,7 @@
 
 #include "plugin/check.h"
 #include "plugin/job/activation.h"
+#include "plugin/ownership_compare.h"
 #include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/generation.h"
@@ -313,6 +314,8 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
 
     if (strcmp(name, "known") == 0)
         return empty_object();
+    if (strcmp(name, "compare") == 0)
+        return vr_ownership_answer(app, uuid, request, error);
     if (strcmp(name, "finalize") == 0)
         return finalize(app, peer, uuid, error);
     if (strcmp(name, "activate") == 0)
