@@ -16,6 +16,8 @@
 
 G_BEGIN_DECLS
 
+typedef struct _VrOwnershipWatch VrOwnershipWatch; /* plugin/ownership_watch.h */
+
 /** SECTION: the daemon's long-lived objects. Made and freed by main.c in this order; the pointers
  * do not change while any thread runs, each object has locks of its own. */
 typedef struct {
@@ -31,6 +33,7 @@ typedef struct {
     VrCycleLog *cycles;
     VrScheduler *scheduler;
     VrJobs *jobs;
+    VrOwnershipWatch *ownership;
     gint64 started_us; /* monotonic */
 } VrApp;
 

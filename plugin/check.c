@@ -15,6 +15,8 @@
 #include "storage/json_util.h"
 #include "storage/run_program.h"
 
+#define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
+#define FENCE_WAIT_MS 15000
 #define STORE_MIN_FREE (G_GUINT64_CONSTANT(256) << 20)
 
 void
@@ -149,14 +151,24 @@ check_foreign_job(VrApp *app, const VrDomInfo *info, VrFindings *findings, GErro
     return TRUE;
 }
 
+/* Proven now. Without a fence the domain could be started twice, so nothing is protected or failed
+ * over with it; what cannot be told (libvirt could not start the domain that proves it) is said. */
 static void
 check_fence(VrApp *app, VrFindings *findings)
 {
-    if (!vr_fence_active(app->fence))
-        vr_findings_add(findings, VR_FINDING_WARNING, "fence-inactive",
-                        "Check /etc/libvirt/hooks/qemu.d/virt-replica, then reload libvirtd.",
-                        "libvirt on host '%s' does not call the virt-replica hook",
-                        app->config->name);
+    g_auto(VrFenceStatus) status = {0};
+
+    vr_fence_prove(app->fence, app->conn, FENCE_FRESH_US, FENCE_WAIT_MS);
+    vr_fence_status(app->fence, &status);
+    if (status.unwritable)
+        vr_findings_add(findings, VR_FINDING_ERROR, "fence-not-writable", status.action, "%s",
+                        status.message);
+    else if (status.state == VR_FENCE_INACTIVE)
+        vr_findings_add(findings, VR_FINDING_ERROR, "fence-inactive", status.action, "%s",
+                        status.message);
+    else if (status.message != NULL)
+        vr_findings_add(findings, VR_FINDING_WARNING, "fence-unknown", status.action, "%s",
+                        status.message);
 }
 
 static void

@@ -11,11 +11,13 @@
 
 #include "plugin/api/api.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/fence_restore.h"
 #include "plugin/hook_events.h"
 #include "plugin/job/jobs.h"
 #include "plugin/log.h"
 #include "plugin/maintain.h"
 #include "plugin/notify.h"
+#include "plugin/ownership_watch.h"
 #include "plugin/peer/peer_ops.h"
 #include "policies/error.h"
 #include "policies/fault.h"
@@ -137,8 +139,10 @@ on_reconnected(gpointer data)
 {
     Daemon *self = data;
 
+    vr_fence_doubt(self->app.fence);
     if (self->maintain != NULL)
         vr_maintain_wake(self->maintain);
+    vr_ownership_watch_wake(self->app.ownership);
     vr_scheduler_kick(self->app.scheduler, NULL);
 }
 
@@ -149,6 +153,8 @@ on_lifecycle(const char *uuid, int event, int detail G_GNUC_UNUSED, gpointer dat
 
     if (event == VIR_DOMAIN_EVENT_STARTED || event == VIR_DOMAIN_EVENT_STOPPED)
         vr_scheduler_kick(self->app.scheduler, uuid);
+    if (event == VIR_DOMAIN_EVENT_STARTED)
+        vr_ownership_watch_wake(self->app.ownership);
 }
 
 static gboolean
@@ -172,13 +178,14 @@ make_objects(Daemon *self)
     const VrConnOps ops = {.reconnected = on_reconnected, .lifecycle = on_lifecycle};
 
     app->policies = vr_policy_files_new(app->config->config_dir);
-    app->fence = vr_fence_new(app->config->state_dir);
+    app->fence = vr_fence_new(app->config->state_dir, app->config->name);
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
     app->replicas = vr_replicas_new(app->state, manifests);
     app->cycles = vr_cycle_log_new();
     app->scheduler = vr_scheduler_new(app->config->max_transfers, vr_replicate_scheduled, app);
     app->jobs = vr_jobs_new(app->state, vr_job_kinds, vr_n_job_kinds, app);
+    app->ownership = vr_ownership_watch_new(app);
     app->conn = vr_conn_new(app->config->libvirt_uri, &ops, self);
 }
 
@@ -242,6 +249,7 @@ run(Daemon *self)
         (void) g_timeout_add((guint) (watchdog_us / 1000), watchdog, NULL);
     vr_scheduler_start(self->app.scheduler);
     self->maintain = vr_maintain_start(&self->app);
+    vr_ownership_watch_start(self->app.ownership);
     vr_notify("READY=1");
     g_message("virt-replicad %s: host '%s', peers on port %u", VR_VERSION, self->app.config->name,
               vr_peer_server_port(self->peer_server));
@@ -257,6 +265,7 @@ shut_down(Daemon *self)
 
     vr_http_server_free(self->local);
     vr_maintain_stop(self->maintain);
+    vr_ownership_watch_stop(app->ownership);
     if (app->scheduler != NULL)
         vr_scheduler_stop(app->scheduler);
     if (app->jobs != NULL)
@@ -266,11 +275,12 @@ shut_down(Daemon *self)
     vr_scheduler_free(app->scheduler);
     vr_jobs_free(app->jobs);
     vr_cycle_log_free(app->cycles);
+    vr_fence_free(app->fence);
     vr_conn_free(app->conn);
     vr_replicas_free(app->replicas);
     vr_peer_pool_free(app->peers);
+    vr_ownership_watch_free(app->ownership);
     vr_guards_free(app->guards);
-    vr_fence_free(app->fence);
     vr_policy_files_free(app->policies);
     vr_identity_free(app->identity);
     vr_state_close(app->state);
@@ -291,6 +301,7 @@ serve(const Options *options, GError **error)
         ok = open_state(&self.app, error);
         if (ok) {
             make_objects(&self);
+            vr_fence_restore(&self.app);
             ok = start_servers(&self, error);
         }
         if (ok)

@@ -9,6 +9,8 @@
 
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
 #define PROVE_US G_TIME_SPAN_HOUR
+#define PROVE_AGAIN_US G_TIME_SPAN_MINUTE /* as long as it is not active */
+#define PROVE_WAIT_MS 60000
 #define CONNECT_WAIT_MS 1000
 #define STARTERS 8
 #define GUARD_WAIT_MS                                                                              \
@@ -22,6 +24,7 @@ struct _VrMaintain {
     GMutex lock;           /* guards what follows */
     GCond woken;
     gboolean prove;
+    char *fence_said;    /* owned: of the maintain thread: why the fence is not active, nullable */
     GHashTable *unclean; /* owned: UUIDs (owned) whose recovery failed */
 };
 
@@ -151,16 +154,21 @@ begin(VrMaintain *self)
         schedule_one(app, ((VrProtection *) g_ptr_array_index(rows, i))->uuid, TRUE);
 }
 
-static void
+/* Returns when it is to be proven again. A change is said once. */
+static gint64
 prove_fence(VrMaintain *self)
 {
-    g_autoptr(GError) error = NULL;
+    g_auto(VrFenceStatus) status = {0};
 
-    if (!vr_fence_prove(self->app->fence, self->app->conn, &error))
-        g_warning("cannot tell whether the libvirt hook is active: %s", error->message);
-    else if (!vr_fence_active(self->app->fence))
-        g_warning("libvirt does not call the virt-replica hook: replicas are not fenced; "
-                  "check /etc/libvirt/hooks/qemu.d/virt-replica and reload libvirtd");
+    vr_fence_prove(self->app->fence, self->app->conn, 0, PROVE_WAIT_MS);
+    vr_fence_status(self->app->fence, &status);
+    if (status.message != NULL && g_strcmp0(status.message, self->fence_said) != 0)
+        g_warning("%s. %s", status.message, status.action);
+    if (status.message == NULL && self->fence_said != NULL)
+        g_message("libvirt calls the virt-replica hook");
+    g_free(self->fence_said);
+    self->fence_said = g_strdup(status.message);
+    return g_get_monotonic_time() + (status.state == VR_FENCE_ACTIVE ? PROVE_US : PROVE_AGAIN_US);
 }
 
 /* Asks each peer once. @answers: borrowed fingerprint -> whether it answered */
@@ -223,14 +231,11 @@ maintain_thread(gpointer data)
         if (g_cancellable_is_cancelled(self->cancel))
             return NULL;
     }
-    prove_fence(self);
+    prove_at = prove_fence(self);
     begin(self);
-    prove_at = g_get_monotonic_time() + PROVE_US;
     while (!g_cancellable_is_cancelled(self->cancel)) {
-        if (wait_turn(self, prove_at)) {
-            prove_fence(self);
-            prove_at = g_get_monotonic_time() + PROVE_US;
-        }
+        if (wait_turn(self, prove_at) || vr_fence_hook_changed(self->app->fence))
+            prove_at = prove_fence(self);
         recover_again(self);
         probe_causes(self);
     }
@@ -273,6 +278,7 @@ vr_maintain_stop(VrMaintain *self)
     g_thread_join(self->thread);
     g_thread_pool_free(self->starters, FALSE, TRUE);
     g_hash_table_unref(self->unclean);
+    g_free(self->fence_said);
     g_object_unref(self->cancel);
     g_cond_clear(&self->woken);
     g_mutex_clear(&self->lock);

@@ -145,6 +145,27 @@ vr_ownership_stay(VrApp *app, const char *uuid, GError **error)
     return tx_end(&tx, ok, error);
 }
 
+gboolean
+vr_ownership_learn(VrApp *app, const VrProtection *row, const VrGeneration *theirs, GError **error)
+{
+    g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, error);
+    g_autofree char *line = vr_generation_to_line(theirs);
+    Tx tx;
+    gboolean ok;
+
+    /* the fence first: it alone keeps the domain from starting */
+    if (peer == NULL || !vr_fence_put(app->fence, row->uuid, VR_FENCE_RECORD_FAILED_OVER,
+                                      peer->name, vr_generation_id(theirs), error))
+        return FALSE;
+    vr_scheduler_remove(app->scheduler, row->uuid);
+    if (!tx_begin(&tx, app, row->uuid, error))
+        return FALSE;
+    ok = vr_app_set_state(app, row->uuid, VR_EVENT_FOUND_BEHIND, NULL, error) &&
+         vr_state_protection_set_generation(app->state, row->uuid, line, error) &&
+         vr_state_transfer_delete(app->state, row->uuid, error);
+    return tx_end(&tx, ok, error);
+}
+
 /* "," ID "," in the list of those that were refused. */
 static gboolean
 was_refused(const VrTransfer *transfer, const char *id)

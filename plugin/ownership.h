@@ -36,6 +36,11 @@ gboolean vr_ownership_handed_over(VrApp *app, const char *uuid, GError **error);
  * was offered. */
 gboolean vr_ownership_stay(VrApp *app, const char *uuid, GError **error);
 
+/** The peer owns the workload, and this host has evidence of its own for that
+ * (policies/ownership_verdict.h): fenced, then generation and state together. Repeatable. */
+gboolean vr_ownership_learn(VrApp *app, const VrProtection *row, const VrGeneration *theirs,
+                            GError **error);
+
 /* The target. */
 
 typedef struct {

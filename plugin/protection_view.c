@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "plugin/ownership_watch.h"
 #include "policies/generation.h"
 #include "policies/health.h"
 #include "policies/units.h"
@@ -66,6 +67,46 @@ policy_of(VrApp *app, const VrProtection *row)
     return policy ? policy : vr_policy_default();
 }
 
+/* What health borrows of the fence and of the comparison with the other host. */
+typedef struct {
+    VrFenceStatus status;
+    GPtrArray *notes; /* owned */
+    char *message;    /* owned: of two owners */
+    char *action;     /* owned */
+} FenceView;
+
+static void
+fence_view_clear(FenceView *view)
+{
+    vr_fence_status_clear(&view->status);
+    g_clear_pointer(&view->notes, g_ptr_array_unref);
+    g_clear_pointer(&view->message, g_free);
+    g_clear_pointer(&view->action, g_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(FenceView, fence_view_clear)
+
+static void
+judge_fence(VrApp *app, const VrProtection *row, FenceView *view, VrHealthInput *input)
+{
+    vr_fence_status(app->fence, &view->status);
+    input->fence = view->status.state;
+    input->fence_message = view->status.message;
+    input->fence_action = view->status.action;
+    view->notes = vr_fence_notes(app->fence);
+    for (guint i = 0; i < view->notes->len; i++) {
+        const VrFenceNote *note = g_ptr_array_index(view->notes, i);
+
+        if (strcmp(note->uuid, row->uuid) != 0)
+            continue;
+        input->record_message = note->message;
+        input->record_action = note->action;
+    }
+    if (vr_ownership_watch_get(app->ownership, row->uuid, &view->message, &view->action)) {
+        input->two_owners = view->message;
+        input->two_owners_action = view->action;
+    }
+}
+
 static GPtrArray *
 reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const char *peer,
            const Newest *newest, const VrScheduleInfo *schedule, VrHealth *ret_health)
@@ -73,6 +114,7 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
     g_autoptr(GError) last_error =
         row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
     gint64 now = g_get_real_time();
+    g_auto(FenceView) fence = {0};
     VrHealthInput input = {
         .domain = row->name,
         .peer = peer,
@@ -89,13 +131,13 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .last_error = last_error,
         .blocked = schedule->blocked,
         .resync_running = row->state == VR_PROTECTION_RESYNC,
-        .fence_active = vr_fence_active(app->fence),
         .store_percent = store_percent(app, row),
         .cert_days = (gint) ((vr_identity_expires_us(app->identity) - now) / G_TIME_SPAN_DAY),
         .idle_replicated = schedule->idle,
     };
     GPtrArray *reasons = NULL;
 
+    judge_fence(app, row, &fence, &input);
     *ret_health = vr_health_evaluate(&input, &reasons);
     return reasons;
 }

@@ -86,6 +86,12 @@ descends_from(const VrGeneration *self, const char *id)
     return FALSE;
 }
 
+gboolean
+vr_generation_knows(const VrGeneration *self, const char *id)
+{
+    return strcmp(self->id, id) == 0 || descends_from(self, id);
+}
+
 VrGeneration *
 vr_generation_advance(const VrGeneration *self, const char *new_id, const char *new_owner)
 {

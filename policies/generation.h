@@ -39,6 +39,9 @@ const char *vr_generation_owner(const VrGeneration *self);
 guint vr_generation_ancestors(const VrGeneration *self);
 const char *vr_generation_ancestor(const VrGeneration *self, guint i);
 
+/** TRUE if @id is its own id or one of its ancestors. */
+gboolean vr_generation_knows(const VrGeneration *self, const char *id);
+
 /** The next one: @new_id must be fresh (random); the oldest of 64 ancestors is forgotten. NULL if
  * an argument is not valid or @new_id is already in the history. (transfer full) */
 VrGeneration *vr_generation_advance(const VrGeneration *self, const char *new_id,

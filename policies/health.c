@@ -158,15 +158,27 @@ judge_state(const VrHealthInput *in, GPtrArray *reasons)
     }
 }
 
+/* One that is not active keeps nobody from running the domain on two hosts. */
+static void
+judge_fence(const VrHealthInput *in, GPtrArray *reasons)
+{
+    if (in->two_owners)
+        add(reasons, VR_HEALTH_CRITICAL, "two-owners", in->two_owners_action, "%s", in->two_owners);
+    if (in->fence_message && in->fence == VR_FENCE_INACTIVE)
+        add(reasons, VR_HEALTH_CRITICAL, "fence-inactive", in->fence_action,
+            "domain '%s' is not kept from running on two hosts: %s", in->domain, in->fence_message);
+    if (in->fence_message && in->fence == VR_FENCE_UNKNOWN)
+        add(reasons, VR_HEALTH_WARNING, "fence-unknown", in->fence_action,
+            "domain '%s' may not be kept from running on two hosts: %s", in->domain,
+            in->fence_message);
+    if (in->record_message)
+        add(reasons, VR_HEALTH_CRITICAL, "fence-record", in->record_action, "%s",
+            in->record_message);
+}
+
 static void
 judge_host(const VrHealthInput *in, GPtrArray *reasons)
 {
-    if (!in->fence_active)
-        add(reasons, VR_HEALTH_WARNING, "fence-inactive",
-            "Run 'systemctl reload libvirtd' (or virtqemud), then look at 'virt-replica status'.",
-            "host '%s': libvirt does not call the virt-replica hook, so domain '%s' is not kept "
-            "from running on two hosts",
-            in->host, in->domain);
     if (in->store_percent > STORE_WARNING)
         add(reasons, in->store_percent > STORE_CRITICAL ? VR_HEALTH_CRITICAL : VR_HEALTH_WARNING,
             in->store_percent > STORE_CRITICAL ? "store-full" : "store-filling",
@@ -213,11 +225,7 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
     g_autoptr(GPtrArray) reasons = g_ptr_array_new_with_free_func(reason_free);
     VrHealth worst = VR_HEALTH_OK;
 
-    if (input->two_owners)
-        add(reasons, VR_HEALTH_CRITICAL, "two-owners",
-            "Choose the side whose data counts; the other side's data is kept.",
-            "domain '%s': hosts '%s' and '%s' both went on as its owner", input->domain,
-            input->host, input->peer);
+    judge_fence(input, reasons);
     judge_state(input, reasons);
     judge_error(input, reasons);
     judge_rpo(input, reasons);

@@ -3,6 +3,7 @@
 
 #include <glib.h>
 
+#include "policies/fence_rule.h"
 #include "policies/protection_state.h"
 
 G_BEGIN_DECLS
@@ -35,10 +36,15 @@ typedef struct {
     const GError *last_error; /* nullable: of the last cycle, NULL after a success */
     gboolean blocked;         /* no retries until somebody acts */
     gboolean resync_running;
-    gboolean fence_active;    /* the canary was answered within the last hour */
-    gint store_percent;       /* used; UNKNOWN */
-    gint cert_days;           /* until the first of both certificates expires; G_MAXINT: never */
-    gboolean two_owners;      /* generations are split */
+    VrFenceState fence;        /* of this host */
+    const char *fence_message; /* why it is not active; NULL: it is, or was not looked at yet */
+    const char *fence_action;
+    const char *record_message; /* nullable: what is wrong with this domain's fence record */
+    const char *record_action;
+    gint store_percent;     /* used; UNKNOWN */
+    gint cert_days;         /* until the first of both certificates expires; G_MAXINT: never */
+    const char *two_owners; /* nullable: what the hosts say of each other, a sentence */
+    const char *two_owners_action;
     gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
     gboolean clock_jumped;    /* retention is held back */
 } VrHealthInput;

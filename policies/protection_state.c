@@ -40,6 +40,7 @@ static const char *const event_names[VR_EVENT_LAST] = {
     [VR_EVENT_FAILOVER_UNDONE] = "failover-undone",
     [VR_EVENT_FAILOVER_DONE] = "failover-done",
     [VR_EVENT_UNPROTECT_STARTED] = "unprotect-started",
+    [VR_EVENT_FOUND_BEHIND] = "found-behind",
 };
 
 static const char *const operation_names[VR_OPERATION_LAST] = {
@@ -112,6 +113,16 @@ static const struct {
     ROW(ERROR, BLOCKED, ERROR),
     ROW(ERROR, PAUSED, PAUSED),
     ROW(ERROR, UNPROTECT_STARTED, DISABLING),
+
+    /* A database from before the failover; one that fails over just now asks its own job. */
+    ROW(ENABLING, FOUND_BEHIND, FAILED_OVER),
+    ROW(INITIAL, FOUND_BEHIND, FAILED_OVER),
+    ROW(PROTECTED, FOUND_BEHIND, FAILED_OVER),
+    ROW(RESYNC_NEEDED, FOUND_BEHIND, FAILED_OVER),
+    ROW(RESYNC, FOUND_BEHIND, FAILED_OVER),
+    ROW(PAUSED, FOUND_BEHIND, FAILED_OVER),
+    ROW(ERROR, FOUND_BEHIND, FAILED_OVER),
+    ROW(FAILED_OVER, FOUND_BEHIND, FAILED_OVER),
 };
 
 const char *

@@ -37,6 +37,24 @@ vr_dom_resume(VrConn *conn, const char *domain, GError **error)
 }
 
 gboolean
+vr_dom_suspend(VrConn *conn, const char *domain, GError **error)
+{
+    g_autoptr(VrDom) dom = vr_dom_open(conn, domain, error);
+    int state, reason;
+
+    if (dom == NULL)
+        return FALSE;
+    if (virDomainSuspend(dom->dom) == 0)
+        return TRUE;
+    vr_virerr_set(error, "cannot suspend domain '%s'", dom->name);
+    if (virDomainGetState(dom->dom, &state, &reason, 0) != 0 ||
+        (state != VIR_DOMAIN_PAUSED && state != VIR_DOMAIN_SHUTOFF))
+        return FALSE;
+    g_clear_error(error);
+    return TRUE;
+}
+
+gboolean
 vr_dom_destroy(VrConn *conn, const char *domain, GError **error)
 {
     g_autoptr(GError) local = NULL;

@@ -5,8 +5,8 @@
 
 G_BEGIN_DECLS
 
-/** SECTION: the first start of a replica. All block, from worker threads; @domain is a name or
- * UUID. */
+/** SECTION: the first start of a replica, and the stop of a stale domain. All block, from worker
+ * threads; @domain is a name or UUID. */
 
 /** Starts it without letting the guest execute an instruction. Running or paused already is
  * success. REFUSED "hook-refused" carries the hook's words. */
@@ -14,6 +14,9 @@ gboolean vr_dom_start_paused(VrConn *conn, const char *domain, GError **error);
 
 /** Lets a paused domain run. Running already is success. */
 gboolean vr_dom_resume(VrConn *conn, const char *domain, GError **error);
+
+/** Its processors stand still, nothing is lost. Paused or shut off already is success. */
+gboolean vr_dom_suspend(VrConn *conn, const char *domain, GError **error);
 
 /** Ends it at once; data not yet flushed by QEMU is lost, so only for a domain that never ran. Shut
  * off or not there is success. */

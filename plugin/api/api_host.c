@@ -12,6 +12,9 @@
 /* More than a token can have: which text is none is said by its parser. */
 #define TOKEN_MAX 16384
 
+#define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
+#define FENCE_WAIT_MS 5000
+
 #define INVITE_DEFAULT_SECONDS 3600
 #define INVITE_MAX_SECONDS (7 * 24 * 3600)
 
@@ -39,6 +42,40 @@ libvirt_json(VrApp *app)
     return object;
 }
 
+static void
+add_finding(JsonArray *findings, const char *code, const char *message, const char *action)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "code", code);
+    json_object_set_string_member(object, "message", message);
+    json_object_set_string_member(object, "action", action);
+    json_array_add_object_element(findings, object);
+}
+
+/* Proven now, unless somebody has asked just before. A libvirt that hangs does not hold this up. */
+static void
+set_fence(VrApp *app, JsonObject *object)
+{
+    g_auto(VrFenceStatus) fence = {0};
+    g_autoptr(GPtrArray) notes = vr_fence_notes(app->fence);
+    JsonArray *findings = json_array_new();
+
+    vr_fence_prove(app->fence, app->conn, FENCE_FRESH_US, FENCE_WAIT_MS);
+    vr_fence_status(app->fence, &fence);
+    json_object_set_string_member(object, "fence", vr_fence_state_name(fence.state));
+    vr_api_set_time(object, "fence_checked", fence.checked_us);
+    if (fence.message != NULL)
+        add_finding(findings, fence.state == VR_FENCE_INACTIVE ? "fence-inactive" : "fence-unknown",
+                    fence.message, fence.action);
+    for (guint i = 0; i < notes->len; i++) {
+        const VrFenceNote *note = g_ptr_array_index(notes, i);
+
+        add_finding(findings, "fence-record", note->message, note->action);
+    }
+    json_object_set_array_member(object, "findings", findings);
+}
+
 static gboolean
 status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
        GError **error)
@@ -56,8 +93,7 @@ status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer 
     json_object_set_string_member(object, "fingerprint", vr_identity_fingerprint(app->identity));
     json_object_set_string_member(object, "address", address ? address : app->config->listen);
     json_object_set_object_member(object, "libvirt", libvirt_json(app));
-    json_object_set_string_member(object, "fence",
-                                  vr_fence_active(app->fence) ? "active" : "inactive");
+    set_fence(app, object);
     json_object_set_int_member(object, "protections", rows->len);
     json_object_set_int_member(object, "jobs_running", vr_jobs_count(app->jobs));
     json_object_set_double_member(object, "uptime_seconds",

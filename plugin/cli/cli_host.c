@@ -20,6 +20,30 @@ libvirt_text(JsonObject *status)
                            qemu ? qemu : "-");
 }
 
+/* "active, looked at 2026-11-26 07:20:00" */
+static char *
+fence_text(JsonObject *status)
+{
+    g_autofree char *fence = vr_cli_json_text(status, "fence");
+    g_autofree char *checked = vr_cli_json_time(status, "fence_checked");
+
+    return checked ? g_strdup_printf("%s, looked at %s", fence ? fence : "-", checked)
+                   : g_steal_pointer(&fence);
+}
+
+static void
+print_findings(VrCli *cli, JsonObject *status)
+{
+    g_autoptr(GPtrArray) findings = vr_cli_json_member_objects(status, "findings");
+
+    for (guint i = 0; i < findings->len; i++) {
+        JsonObject *finding = g_ptr_array_index(findings, i);
+
+        vr_cli_print_pair(cli->out, "Problem", vr_cli_json_string(finding, "message"));
+        vr_cli_print_pair(cli->out, "Action", vr_cli_json_string(finding, "action"));
+    }
+}
+
 gboolean
 vr_cli_status(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
 {
@@ -37,9 +61,10 @@ vr_cli_status(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
     vr_cli_take_pair(cli->out, "Address", vr_cli_json_text(status, "address"));
     vr_cli_take_pair(cli->out, "Fingerprint", vr_cli_json_text(status, "fingerprint"));
     vr_cli_take_pair(cli->out, "Hypervisor", libvirt_text(status));
-    vr_cli_take_pair(cli->out, "Fence", vr_cli_json_text(status, "fence"));
+    vr_cli_take_pair(cli->out, "Fence", fence_text(status));
     vr_cli_take_pair(cli->out, "Protections", vr_cli_json_text(status, "protections"));
     vr_cli_take_pair(cli->out, "Running jobs", vr_cli_json_text(status, "jobs_running"));
     vr_cli_take_pair(cli->out, "Uptime", vr_cli_json_interval(status, "uptime_seconds"));
+    print_findings(cli, status);
     return TRUE;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "plugin/check.h"
+#include "plugin/ownership_compare.h"
 #include "plugin/target/activation.h"
 #include "plugin/target/boot.h"
 #include "plugin/target_domain.h"
@@ -314,6 +315,8 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
 
     if (strcmp(name, "known") == 0)
         return empty_object();
+    if (strcmp(name, "compare") == 0)
+        return vr_ownership_answer(app, uuid, request, error);
     if (strcmp(name, "finalize") == 0)
         return finalize(app, peer, uuid, error);
     if (strcmp(name, "activate") == 0)

@@ -20,7 +20,7 @@ healthy(void)
         .cycles_due_hour = 120,
         .app_age_us = VR_HEALTH_UNKNOWN,
         .protected_us = 86400 * S,
-        .fence_active = TRUE,
+        .fence = VR_FENCE_ACTIVE,
         .store_percent = 50,
         .cert_days = 300,
     };
@@ -113,8 +113,11 @@ test_warnings(void)
     in.store_percent = 96;
     assert_only(&in, VR_HEALTH_CRITICAL, "store-full");
     in = healthy();
-    in.fence_active = FALSE;
-    assert_only(&in, VR_HEALTH_WARNING, "fence-inactive");
+    in.fence = VR_FENCE_UNKNOWN;
+    assert_only(&in, VR_HEALTH_OK, NULL); /* not looked at yet */
+    in.fence_message = "libvirt does not answer";
+    in.fence_action = "Look.";
+    assert_only(&in, VR_HEALTH_WARNING, "fence-unknown");
     in = healthy();
     in.clock_jumped = TRUE;
     assert_only(&in, VR_HEALTH_WARNING, "clock-jumped");
@@ -146,17 +149,31 @@ test_critical(void)
     in.resync_running = TRUE;
     assert_only(&in, VR_HEALTH_OK, NULL);
     in = healthy();
-    in.two_owners = TRUE;
+    in.fence = VR_FENCE_INACTIVE;
+    in.fence_message = "the hook is not executable";
+    in.fence_action = "Run: chmod.";
+    assert_only(&in, VR_HEALTH_CRITICAL, "fence-inactive");
+    in = healthy();
+    in.record_message = "the record cannot be written";
+    in.record_action = "Make room.";
+    assert_only(&in, VR_HEALTH_CRITICAL, "fence-record");
+    in = healthy();
+    in.two_owners = "it runs here and there";
+    in.two_owners_action = "Choose.";
+    assert_only(&in, VR_HEALTH_CRITICAL, "two-owners");
     in.store_percent = 90;
     in.last_error = error;
     in.blocked = TRUE;
-    in.fence_active = FALSE;
+    in.fence = VR_FENCE_INACTIVE;
+    in.fence_message = "the hook is not executable";
+    in.fence_action = "Run: chmod.";
     g_assert_cmpint(vr_health_evaluate(&in, &reasons), ==, VR_HEALTH_CRITICAL);
     g_assert_cmpuint(reasons->len, ==, 4);
     g_assert_true(has(reasons, "two-owners", VR_HEALTH_CRITICAL));
     g_assert_cmpint(((VrHealthReason *) g_ptr_array_index(reasons, 1))->severity, ==,
                     VR_HEALTH_CRITICAL);
-    g_assert_cmpstr(((VrHealthReason *) g_ptr_array_index(reasons, 1))->action, ==, "Pair again.");
+    g_assert_true(has(reasons, "blocked", VR_HEALTH_CRITICAL));
+    g_assert_true(has(reasons, "fence-inactive", VR_HEALTH_CRITICAL));
     g_assert_cmpint(((VrHealthReason *) g_ptr_array_index(reasons, 3))->severity, ==,
                     VR_HEALTH_WARNING);
 }

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/ownership_compare.h"
+
+#include "policies/error.h"
+#include "qmp/domain_ops.h"
+#include "storage/json_util.h"
+
+#define LINE_MAX_BYTES 4096
+
+void
+vr_ownership_side_clear(VrOwnershipSide *side)
+{
+    g_clear_pointer(&side->generation, vr_generation_free);
+}
+
+/* A domain that is not defined does not run. */
+static gboolean
+look_at_domain(VrApp *app, const char *uuid, VrOwnershipSide *side, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    VrDomState state;
+
+    if (vr_dom_state(app->conn, uuid, &state, &local)) {
+        side->active = state != VR_DOM_SHUTOFF;
+        side->running = side->active && state != VR_DOM_PAUSED;
+        return TRUE;
+    }
+    if (g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+gboolean
+vr_ownership_side_here(VrApp *app, const VrProtection *row, VrOwnershipSide *ret_side,
+                       GError **error)
+{
+    *ret_side = (VrOwnershipSide){.moving = row->state == VR_PROTECTION_FAILING_OVER};
+    ret_side->generation = vr_generation_from_line(row->generation, error);
+    return ret_side->generation != NULL && look_at_domain(app, row->uuid, ret_side, error);
+}
+
+/* FALSE where a peer sends anything but true. */
+static gboolean
+flag(JsonObject *object, const char *key)
+{
+    JsonNode *node = json_object_get_member(object, key);
+
+    return node != NULL && JSON_NODE_HOLDS_VALUE(node) &&
+           json_node_get_value_type(node) == G_TYPE_BOOLEAN && json_node_get_boolean(node);
+}
+
+static JsonNode *
+take(JsonObject *object)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_take_object(node, object);
+    return node;
+}
+
+gboolean
+vr_ownership_side_there(VrPeerClient *peer, const VrProtection *row, GCancellable *cancel,
+                        VrOwnershipSide *ret_side, GError **error)
+{
+    JsonObject *ask = json_object_new();
+    g_autoptr(JsonNode) request = take(ask);
+    g_autoptr(JsonNode) answer = NULL;
+    JsonObject *said;
+    const char *line;
+
+    json_object_set_string_member(ask, "generation", row->generation);
+    answer = vr_peer_client_action(peer, row->uuid, "compare", request, cancel, error);
+    said = answer ? vr_json_object(answer, "the other host's answer", error) : NULL;
+    line = said ? vr_json_string(said, "generation", LINE_MAX_BYTES, error) : NULL;
+    if (line == NULL)
+        return FALSE;
+    *ret_side = (VrOwnershipSide){
+        .generation = vr_generation_from_line(line, error),
+        .active = flag(said, "active"),
+        .running = flag(said, "running"),
+        .moving = flag(said, "moving"),
+    };
+    return ret_side->generation != NULL;
+}
+
+JsonNode *
+vr_ownership_answer(VrApp *app, const char *uuid, JsonNode *request, GError **error)
+{
+    JsonObject *asked = vr_json_object(request, "compare", error);
+    const char *line = asked ? vr_json_string(asked, "generation", LINE_MAX_BYTES, error) : NULL;
+    g_autoptr(VrGeneration) theirs = line ? vr_generation_from_line(line, error) : NULL;
+    g_autoptr(VrProtection) row = theirs ? vr_state_protection_get(app->state, uuid, error) : NULL;
+    g_auto(VrOwnershipSide) here = {0};
+    g_autoptr(GError) unknown = NULL;
+    JsonObject *said;
+
+    if (row == NULL)
+        return NULL;
+    if (!vr_ownership_side_here(app, row, &here, &unknown) && here.generation == NULL) {
+        g_propagate_error(error, g_steal_pointer(&unknown));
+        return NULL;
+    }
+    said = json_object_new();
+    json_object_set_string_member(said, "generation", row->generation);
+    json_object_set_string_member(
+        said, "relation",
+        vr_generation_relation_name(vr_generation_compare(theirs, here.generation)));
+    json_object_set_boolean_member(said, "moving", here.moving);
+    if (unknown == NULL) {
+        json_object_set_boolean_member(said, "active", here.active);
+        json_object_set_boolean_member(said, "running", here.running);
+    }
+    return take(said);
+}
