@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A running guest's 1 GiB of random data against nbdcopy, a delta of 16 MiB, an idle cycle. `tests/lab bench [--json]`.
+"""A running guest's random data against nbdcopy, a delta of 16 MiB, an idle cycle. `tests/lab bench`.
 
 Both read the same kind of export, a pull backup of the running guest, in turns; nbdcopy writes to a qcow2 image that
 qemu-nbd serves on the other host. Prints medians and never asserts: both hosts are on one machine, so the numbers
@@ -23,7 +23,6 @@ import ops
 from lab import Guest, wait_for
 from protected import sent_bytes
 
-PAIRS = 5
 ROUNDS = 5
 MIB = 1 << 20
 GIB = 1 << 30
@@ -33,9 +32,9 @@ EXPORT = "/var/lib/libvirt/qemu/bench.sock"
 FLUSHES = ("fsync", "fdatasync", "syncfs", "sync_file_range", "msync")
 
 
-def fill(host, guest):
+def fill(host, guest, size):
     raw = guest.disk("vda") + ".raw"
-    host.run("sh", "-c", f"head -c {GIB} /dev/urandom >{raw}", timeout=120)
+    host.run("sh", "-c", f"head -c {size} /dev/urandom >{raw}", timeout=120)
     host.run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "compat=1.1", raw, guest.disk("vda"), timeout=120)
     host.run("rm", raw)
 
@@ -96,10 +95,10 @@ def forget(source, target, guest):
 @contextlib.contextmanager
 def export(source, guest):
     """A pull backup of the running guest's vda."""
-    disks = "".join(f"<disk name='{disk}' backup='{'yes' if disk == 'vda' else 'no'}'/>" for disk in guest.sizes)
     source.virsh("backup-begin", guest.name, "/dev/stdin",
-                 stdin=f"<domainbackup mode='pull'><server transport='unix' socket='{EXPORT}'/>"
-                       f"<disks>{disks}</disks></domainbackup>")
+                 stdin=f"<domainbackup mode='pull'><server transport='unix' socket='{EXPORT}'/><disks>"
+                       f"<disk name='vda' backup='yes' type='file'><scratch file='{lab.IMAGES}/bench-scratch'/></disk>"
+                       "<disk name='vdb' backup='no'/></disks></domainbackup>")
     try:
         yield f"nbd+unix:///vda?socket={EXPORT}"
     finally:
@@ -119,10 +118,10 @@ def served(target, image, options):
         server.wait(20)
 
 
-def theirs(source, target, guest, tls):
+def theirs(source, target, guest, size, tls):
     """nbdcopy --flush from the export to a qcow2 on the other host; what prepares and ends it is not in the seconds."""
     copy = f"{lab.IMAGES}/copy.qcow2"
-    target.run("qemu-img", "create", "-q", "-f", "qcow2", copy, str(GIB))
+    target.run("qemu-img", "create", "-q", "-f", "qcow2", copy, str(size))
     options = ["--object", f"tls-creds-psk,id=tls,endpoint=server,dir={PSK}", "--tls-creds", "tls"] if tls else []
     to = f"nbds://bench@kvm2:10809/?tls-psk-file={PSK}/keys.psk" if tls else "nbd://kvm2:10809/"
     try:
@@ -135,34 +134,34 @@ def theirs(source, target, guest, tls):
         target.run("rm", "-f", copy)
 
 
-def tls_works(source, target, guest):
+def tls_works(source, target, guest, size):
     key = os.urandom(32).hex()
     for host in (source, target):
         host.run("mkdir", "-p", PSK)
         host.write(f"{PSK}/keys.psk", f"bench:{key}\n", 0o600)
     try:
-        theirs(source, target, guest, True)
+        theirs(source, target, guest, size, True)
         return True
     except lab.LabError as e:
         print(f"nbdcopy over TLS does not work here, plain TCP instead: {str(e)[-200:]}", file=sys.stderr)
         return False
 
 
-def summary(runs):
+def summary(runs, size):
     """Of [(seconds, {process: processor seconds})]."""
     return {"seconds": median([s for s, _ in runs]), "runs": [round(s, 3) for s, _ in runs],
-            "cpu_seconds_per_gib": {name: median([used[name] for _, used in runs]) for name in runs[0][1]}}
+            "cpu_seconds_per_gib": {name: median([used[name] * GIB / size for _, used in runs]) for name in runs[0][1]}}
 
 
 def median(values):
     return round(statistics.median(values), 3)
 
 
-def initial(source, target, guest):
-    tls = tls_works(source, target, guest)
-    pairs = [(ours(source, target, guest), theirs(source, target, guest, tls)) for _ in range(PAIRS)]
-    return {"bytes": GIB, "pairs": PAIRS, "nbdcopy_tls": tls,
-            "virt_replica": summary([p[0] for p in pairs]), "nbdcopy": summary([p[1] for p in pairs]),
+def initial(source, target, guest, size, count):
+    tls = tls_works(source, target, guest, size)
+    pairs = [(ours(source, target, guest), theirs(source, target, guest, size, tls)) for _ in range(count)]
+    return {"bytes": size, "pairs": count, "nbdcopy_tls": tls,
+            "virt_replica": summary([p[0] for p in pairs], size), "nbdcopy": summary([p[1] for p in pairs], size),
             "ratio": median([p[1][0] / p[0][0] for p in pairs])}
 
 
@@ -182,8 +181,8 @@ class Flushes:
 
     def __init__(self, host):
         self.host, self.path = host, f"{lab.LAB_DIR}/{host.name}-flushes"
-        argv = ["strace", "-f", "-qq", "-o", self.path, "-e", "trace=" + ",".join(FLUSHES), "-p", str(host.daemon_pid())]
-        self.tracer = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        self.tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", self.path, "-e", "trace=" + ",".join(FLUSHES),
+                                        "-p", str(host.daemon_pid())], stdin=subprocess.DEVNULL)
         wait_for(self._attached, 10, f"strace of virt-replicad on {host}")
 
     def _attached(self):
@@ -212,7 +211,8 @@ def cycles(source, target, guest):
     node = node_of(source, guest, "vda")
     delta, idle, wire = [], [], []
     for i in range(ROUNDS):
-        source.virsh("qemu-monitor-command", guest.name, "--hmp", f'qemu-io {node} "write -P {i + 1} {i * DELTA} {DELTA}"')
+        write = f'qemu-io {node} "write -P {i + 1} {i * DELTA} {DELTA}"'
+        source.virsh("qemu-monitor-command", guest.name, "--hmp", write)
         delta.append(timed(lambda: source.vr("sync", guest.name)))
         before = sent_bytes(source)
         idle.append(timed(lambda: source.vr("sync", guest.name)))
@@ -233,9 +233,11 @@ def row(name, measured, size=None):
 
 def table(results):
     first, delta, idle = results["initial"], results["delta"], results["idle"]
-    print(f"initial replication of a running guest, 1 GiB of random data, {first['pairs']} alternating pairs, medians")
+    print(f"initial replication of a running guest, {first['bytes'] // MIB} MiB of random data, "
+          f"medians of {first['pairs']} alternating pairs")
     row("virt-replica protect (digests, commit, TLS)", first["virt_replica"], first["bytes"])
-    row(f"nbdcopy to a remote qcow2 ({'TLS' if first['nbdcopy_tls'] else 'plain TCP'})", first["nbdcopy"], first["bytes"])
+    wire = "TLS" if first["nbdcopy_tls"] else "plain TCP"
+    row(f"nbdcopy to a remote qcow2 ({wire})", first["nbdcopy"], first["bytes"])
     print(f"  median of the pairs' ratios, nbdcopy / virt-replica: {first['ratio']:.2f}")
     for name in ("virt_replica", "nbdcopy"):
         used = first[name]["cpu_seconds_per_gib"]
@@ -253,15 +255,20 @@ def table(results):
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/lab bench")
+    parser.add_argument("--pairs", type=int, default=5, help="initial replications of each kind (default 5)")
+    parser.add_argument("--mib", type=int, default=1024, help="size of the disk (default 1024)")
     parser.add_argument("--json", action="store_true", help="one JSON value instead of the table")
     options = parser.parse_args()
+    if options.pairs < 1 or options.mib * MIB < (ROUNDS + 1) * DELTA:
+        parser.error(f"--pairs: at least 1; --mib: at least {(ROUNDS + 1) * DELTA // MIB}")
+    size = options.mib * MIB
     source, target = ops.paired()
     lab.define_policy(source, "bench", interval="1h", rpo_target="2h")
     try:
-        with Guest(source, "bench", mode="idle", vda_size="1G", vdb_size="8M").define() as guest:
-            fill(source, guest)
+        with Guest(source, "bench", mode="idle", vda_size=size, vdb_size="8M").define() as guest:
+            fill(source, guest, size)
             guest.start()
-            results = {"initial": initial(source, target, guest)}
+            results = {"initial": initial(source, target, guest, size, options.pairs)}
             results["delta"], results["idle"] = cycles(source, target, guest)
             results["machine"] = {"processors": os.cpu_count(), "load": os.getloadavg()[0]}
     finally:

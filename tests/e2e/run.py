@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs the tests: `tests/lab test [-j N] [--long] [NAME...]`; NAME is a file (protect), a part of a test's name, or unit.
+"""Runs the tests: `tests/lab test [-j N] [--long] [NAME...]`.
 
+NAME is a file (protect), a part of a test's name, or unit.
 A test is a function test_*() in test_*.py that leaves the hosts as it found them; test_long_*() runs only with --long.
 The unit tests come first; then N labs take the others from one queue, the longest first. What a test printed is shown
 in one piece at its end.
