@@ -47,7 +47,7 @@ def tests_of(subject):
 
 
 def durations():
-    """{test: expected seconds} from the file of that name."""
+    """{test or subject: expected seconds} from the file of that name."""
     with open(HERE + "/durations") as f:
         lines = [line.split() for line in f if line.strip() and not line.startswith("#")]
     return {name: float(seconds) for seconds, name in lines}
@@ -109,7 +109,7 @@ def select(wanted, long, report):
             report.show(name, 0, "runs only with --long" if name in only_long else
                         f"no such test; subjects: {' '.join(subjects())}")
     expected = durations()
-    return sorted(chosen, key=lambda test: -expected.get(test.name, LONG_LIMIT))
+    return sorted(chosen, key=lambda test: -expected.get(test.name, expected.get(test.subject, LONG_LIMIT)))
 
 
 def labs_for(tests, count):
