@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Helpers of the end-to-end tests: the lab's hosts, their daemons, guests and serial consoles.
+"""Helpers of the end-to-end tests: the lab's hosts, their daemons and guests.
 
 Programs run on a host through nsenter; files of a host are read through Host.path(). Everything times out.
 """
@@ -8,10 +8,12 @@ import os
 import re
 import stat
 import subprocess
-import threading
 import time
 import uuid as uuidlib
 import xml.etree.ElementTree as ET
+
+from serial import Serial, clean
+from waiting import LabError, wait_for
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAB_DIR = os.environ.get("VR_LAB_DIR", "/var/tmp/virt-replica-lab")
@@ -19,10 +21,6 @@ IMAGES = "/var/lib/libvirt/images"
 STORE = IMAGES + "/virt-replica"
 NETWORKS = {"kvm1": "prod", "kvm2": "dr"}
 PREFIX = "virt-replica."  # of our checkpoints
-
-
-class LabError(Exception):
-    pass
 
 
 class CommandError(LabError):
@@ -46,18 +44,6 @@ class VrError(CommandError):
         self.message = error.get("message") or ""
         self.action = error.get("action") or ""
         self.text = " ".join([self.message, self.action, err])
-
-
-def wait_for(condition, timeout=30.0, what="condition", interval=0.05):
-    """Calls condition() until it returns something true, and returns that."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise LabError(f"timed out after {timeout:g} s: {what}")
-        time.sleep(interval)
 
 
 class Host:
@@ -166,7 +152,9 @@ class Host:
         return None
 
     def daemon_log(self):
-        return self.read("/var/log/libvirt/lab/virt-replicad.log")
+        """By the directory that the host has mounted there, so that it can be read when the host is gone."""
+        with open(f"{LAB_DIR}/{self.name}/var/log/libvirt/lab/virt-replicad.log", errors="replace") as f:
+            return f.read()
 
     # files
 
@@ -255,104 +243,6 @@ class Host:
         if not found or not re.search(r"^OK ", out, re.M):
             raise LabError(f"the copy is not right: {clean(out)[-300:]}")
         return int(found[1]), int(found[2])
-
-
-def clean(text):
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1bc|\r", "", text)
-
-
-class Serial:
-    """Follows a guest's serial log from a thread and stamps each line with this machine's clock.
-
-    A log that was truncated (the guest was started anew) is read from its start.
-    """
-
-    def __init__(self, host, path):
-        self.host, self.file = host, path
-        self.lines = []  # (monotonic seconds, text)
-        self.acked = 0
-        self.last_ack_at = None
-        self.found = []  # (vda, vdb) of every boot
-        self.corrupt = []
-        self.beats = []  # monotonic seconds of heartbeats; None where the guest was started anew or stopped
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        self._stop.set()
-        self._thread.join()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        self.close()
-
-    def _follow(self):
-        position, inode, rest = 0, None, b""
-        while not self._stop.wait(0.02):
-            try:
-                with open(self.host.path(self.file), "rb") as f:
-                    st = os.fstat(f.fileno())
-                    if st.st_ino != inode or st.st_size < position:
-                        if inode is not None:
-                            self.beats.append(None)
-                        position, inode, rest = 0, st.st_ino, b""
-                    f.seek(position)
-                    data = f.read()
-            except OSError:
-                continue
-            position += len(data)
-            *lines, rest = (rest + data).split(b"\n")
-            now = time.monotonic()
-            for line in lines:
-                self._line(now, clean(line.decode(errors="replace")).strip())
-
-    def _line(self, now, line):
-        self.lines.append((now, line))
-        if line.startswith("ACK "):
-            self.acked, self.last_ack_at = int(line[4:]), now
-        elif line.startswith("HB "):
-            self.beats.append(now)
-        elif m := re.search(r"FOUND vda=(\d+) vdb=(\d+)", line):
-            self.found.append((int(m[1]), int(m[2])))
-        elif line.startswith("CORRUPT"):
-            self.corrupt.append(line)
-        elif line.startswith(("STOPPED", "POWEROFF")):
-            self.beats.append(None)
-
-    def text(self):
-        return "\n".join(line for _, line in list(self.lines))
-
-    def wait_line(self, pattern, timeout=60, start=0):
-        def search():
-            for _, line in self.lines[start:]:
-                if m := re.search(pattern, line):
-                    return m
-            return None
-        return wait_for(search, timeout, f"{pattern!r} on {self.host}:{self.file}; last: {self.lines[-3:]}", 0.02)
-
-    def wait_ack(self, number=None, more=1, timeout=60):
-        """Until transaction number (or that many more than now) is acknowledged; returns the last one."""
-        want = number if number is not None else self.acked + more
-        wait_for(lambda: self.acked >= want, timeout, f"ACK {want} on {self.host}:{self.file}, at {self.acked}", 0.02)
-        return self.acked
-
-    def max_gap(self, since=0.0, until=None):
-        """Longest time without a heartbeat, in seconds, while the guest was up, between two monotonic times."""
-        until = time.monotonic() if until is None else until
-        longest, previous = 0.0, None
-        for beat in list(self.beats):
-            if beat is None:
-                previous = None
-                continue
-            if previous is not None and beat >= since and previous <= until:
-                longest = max(longest, min(beat, until) - max(previous, since))
-            previous = beat
-        if previous is not None and previous < until:
-            longest = max(longest, until - max(previous, since))
-        return longest
 
 
 class Guest:

@@ -1,118 +1,162 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs the tests: `tests/lab test [NAME...]`; NAME is a file (protect), a part of a test's name, or unit.
+"""Runs the tests: `tests/lab test [-j N] [--long] [NAME...]`.
 
-A test is a function test_*() in test_*.py; each leaves the hosts as it found them. Fast files come first.
-A test in which a daemon crashed or complained about itself has failed, whatever else it saw.
+NAME is a file (protect), a part of a test's name, or unit.
+A test is a function test_*() in test_*.py that leaves the hosts as it found them; test_long_*() runs only with --long.
+The unit tests come first; then N labs take the others from one queue, the longest first. What a test printed is shown
+in one piece at its end.
 """
+import argparse
+import collections
+import contextlib
 import glob
 import importlib
 import inspect
 import os
 import re
-import subprocess
+import signal
 import sys
-import time
 import traceback
 
 import lab
+import labs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FIRST = ["lab", "checker", "pairing", "protect", "consistency", "bad_input", "planned_failover", "uefi", "kill_source",
-         "kill_target", "libvirtd", "interval", "big_disk", "endurance"]
+LIMIT, LONG_LIMIT = 900.0, 7200.0  # seconds; a test that takes longer hangs
+
+Test = collections.namedtuple("Test", "subject function name limit")
+
+
+def is_long(test):
+    return test.function.startswith("test_long_")
 
 
 def subjects():
-    found = [os.path.basename(p)[5:-3] for p in glob.glob(HERE + "/test_*.py")]
-    return sorted(found, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
+    return sorted(os.path.basename(p)[5:-3] for p in glob.glob(HERE + "/test_*.py"))
 
 
-def unit_tests():
-    """meson's counts of the unit tests of the build directory, and its words where one failed."""
-    done = subprocess.run(["meson", "test", "-C", os.environ["VR_BUILD"], "--no-rebuild", "--print-errorlogs"],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    counts = {name: int(n) for name, n in re.findall(r"^(\w[\w ]*): +(\d+) *$", done.stdout, re.M)}
-    passed = counts.get("Ok", 0)
-    failed = sum(counts.get(name, 0) for name in ("Fail", "Unexpected Pass", "Timeout"))
-    if done.returncode != 0 or passed == 0:
-        failed = max(failed, 1)
-        print(done.stdout, file=sys.stderr)
-    print(f"{'not ok' if failed else 'ok'} unit tests: {passed} passed, {failed} failed", flush=True)
-    return passed, failed
+def tests_of(subject):
+    module = importlib.import_module("test_" + subject)
+    found = []
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if name.startswith("test_") and function.__module__ == module.__name__:
+            limit = LONG_LIMIT if name.startswith("test_long_") else LIMIT
+            found.append(Test(subject, name, f"{subject}.{name[5:]}", limit))
+    return found
 
 
-class Logs:
-    """What the daemons of both hosts have written since this was made."""
+def durations():
+    """{test or subject: expected seconds} from the file of that name."""
+    with open(HERE + "/durations") as f:
+        lines = [line.split() for line in f if line.strip() and not line.startswith("#")]
+    return {name: float(seconds) for seconds, name in lines}
 
-    CRASHED = re.compile(r"ended with status (?!137$)(129|1[3-9]\d|2\d\d)$|CRITICAL|Sanitizer|runtime error:")
-    TAIL = 40
 
+class Report:
     def __init__(self):
-        self.begin = {host: len(host.daemon_log()) for host in lab.hosts()}
+        self.passed = self.failed = 0
 
-    def lines(self, host):
-        return host.daemon_log()[self.begin[host]:].splitlines()
+    def show(self, name, seconds, reason, output=""):
+        """One block: the result, and what was printed."""
+        if reason is None:
+            self.passed += 1
+            block = [f"ok {name} ({seconds:.1f} s)"]
+        else:
+            self.failed += 1
+            block = [f"not ok {name}: {reason}"]
+        block += ["    " + line for line in output.rstrip("\n").splitlines()]
+        sys.stdout.write("\n".join(block) + "\n")
+        sys.stdout.flush()
 
-    def crashes(self):
-        return [f"{host}: {line}" for host in self.begin for line in self.lines(host) if self.CRASHED.search(line)]
-
-    def tail(self):
-        """Starts and ends of the daemons, and their last words."""
-        shown = []
-        for host in self.begin:
-            lines = self.lines(host)
-            shown += [f"{host}: {line}" for n, line in enumerate(lines)
-                      if n >= len(lines) - self.TAIL or line.startswith("--- ")]
-        return shown
-
-
-def run_test(function):
-    """None, or (first line, details) of the failure."""
-    logs = Logs()
-    try:
-        function()
-        crashes = logs.crashes()
-        if crashes:
-            raise lab.LabError("; ".join(crashes))
-    except Exception as e:
-        first = (str(e) or type(e).__name__).splitlines()[0]
-        return first, traceback.format_exc().splitlines() + logs.tail()
-    return None
+    def unit_tests(self, children):
+        """meson's counts of the unit tests of the build directory, and its words where one failed."""
+        status, said = children.run(["meson", "test", "-C", os.environ["VR_BUILD"], "--no-rebuild", "--print-errorlogs"])
+        if children.stopped:
+            return
+        counts = {name: int(n) for name, n in re.findall(r"^(\w[\w ]*): +(\d+) *$", said, re.M)}
+        passed = counts.get("Ok", 0)
+        failed = sum(counts.get(name, 0) for name in ("Fail", "Unexpected Pass", "Timeout"))
+        if status != 0 or passed == 0:
+            failed = max(failed, 1)
+            print(said)
+        self.passed += passed
+        self.failed += failed
+        print(f"{'not ok' if failed else 'ok'} unit tests: {passed} passed, {failed} failed", flush=True)
 
 
-def main(wanted):
-    passed = failed = 0
-    matched = set()
-    if not wanted or "unit" in wanted:
-        passed, failed = unit_tests()
-        matched.add("unit")
+def select(wanted, long, report):
+    """The tests to run, in order; what is wanted and does not exist is a failure."""
+    chosen, matched, only_long = [], {"unit"}, set()
     for subject in subjects():
-        module = importlib.import_module("test_" + subject)
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            if not name.startswith("test_") or function.__module__ != module.__name__:
-                continue
-            full = f"{subject}.{name[5:]}"
-            hits = [w for w in wanted if w == subject or w in full]
-            matched.update(hits)
+        try:
+            found = tests_of(subject)
+        except Exception as e:
+            report.show(subject, 0, f"test_{subject}.py cannot be loaded: {e}", traceback.format_exc())
+            matched.add(subject)
+            continue
+        for test in found:
+            hits = [w for w in wanted if w == subject or w in test.name]
             if wanted and not hits:
                 continue
-            began = time.monotonic()
-            failure = run_test(function)
-            if failure:
-                failed += 1
-                print(f"not ok {full}: {failure[0]}", flush=True)
-                print("\n".join("    " + line for line in failure[1]), file=sys.stderr, flush=True)
+            if is_long(test) and not long:
+                only_long.update(hits)
                 continue
-            passed += 1
-            print(f"ok {full} ({time.monotonic() - began:.1f} s)", flush=True)
+            matched.update(hits)
+            chosen.append(test)
     for name in wanted:
         if name not in matched:
-            failed += 1
-            print(f"not ok {name}: no such test; subjects: {' '.join(subjects())}")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+            report.show(name, 0, "runs only with --long" if name in only_long else
+                        f"no such test; subjects: {' '.join(subjects())}")
+    expected = durations()
+    return sorted(chosen, key=lambda test: -expected.get(test.name, expected.get(test.subject, LONG_LIMIT)))
+
+
+def labs_for(tests, count):
+    """The lab that is up in VR_LAB_DIR, or as many in it as are of use. tests/lab has removed what was not up."""
+    if os.path.exists(f"{lab.LAB_DIR}/kvm1"):
+        return [labs.Lab(lab.LAB_DIR, existing=True)]
+    return [labs.Lab(f"{lab.LAB_DIR}/{n + 1}") for n in range(min(count, len(tests)))]
+
+
+def interrupted(number, frame):
+    # a second one would leave labs behind
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/lab test")
+    parser.add_argument("-j", type=int, default=2, metavar="N", dest="count", help="labs at a time (default 2)")
+    parser.add_argument("--long", action="store_true", help="also the tests that take long")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a file, a part of a test's name, or unit")
+    options = parser.parse_args()
+    if options.count < 1:
+        parser.error("-j: at least 1")
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, interrupted)
+    report, children = Report(), labs.Children()
+    used = labs_for((), 0)
+    try:
+        tests = select(options.names, options.long, report)
+        used = labs_for(tests, options.count)
+        if not options.names or "unit" in options.names:
+            report.unit_tests(children)
+        with contextlib.closing(labs.run(children, tests, used)) as results:
+            for result in results:
+                report.show(result.test.name, result.seconds, result.reason, result.output)
+    except KeyboardInterrupt:
+        children.stop()
+        print("interrupted: taking down the labs", file=sys.stderr, flush=True)
+        return 130
+    finally:
+        if not any(each.existing for each in used):
+            labs.Lab(lab.LAB_DIR).tool("down")
+    print(f"{report.passed} passed, {report.failed} failed")
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, HERE)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

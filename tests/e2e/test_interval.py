@@ -19,7 +19,7 @@ def test_one_second_for_a_minute():
         made = points[-1]["number"] - first
         times = [wall(x["time"]) for x in points if x["number"] >= first]
         gaps = [b - a for a, b in zip(times, times[1:])]
-        print(f"   {made} recovery points in {SECONDS} s, RPO at most {worst:.2f} s, "
+        print(f"{made} recovery points in {SECONDS} s, RPO at most {worst:.2f} s, "
               f"between two points at most {max(gaps):.2f} s")
         assert made >= 55, f"{made} recovery points in {SECONDS} s"
         assert worst <= RPO and max(gaps) <= RPO, (worst, max(gaps))
