@@ -169,7 +169,7 @@ peer_invite(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
                          (const char *const[]){address, NULL},
                          g_get_real_time() + (gint64) seconds * G_USEC_PER_SEC);
     hash = vr_sha256_hex(token->secret, strlen(token->secret));
-    if (!vr_state_invite_add(app->state, hash, name, token->expires_us, error))
+    if (!vr_state_invite_add(app->state, hash, name, NULL, token->expires_us, error))
         return FALSE;
     text = vr_token_to_string(token);
     object = json_object_new();

@@ -135,7 +135,7 @@ store_peer(VrPeerServer *self, const Join *join, const char *client, GError **er
 
     if (!vr_state_begin(self->state, error))
         return FALSE;
-    if (vr_state_invite_use(self->state, hash, now_us, &invited_as, error)) {
+    if (vr_state_invite_use(self->state, hash, now_us, &invited_as, NULL, error)) {
         if (invited_as)
             peer.name = invited_as;
         if (vr_state_peer_put(self->state, &peer, error))
