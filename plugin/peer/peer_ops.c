@@ -275,6 +275,26 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
     return ok ? empty_object() : NULL;
 }
 
+/* A message of the peer alone never stops a guest of this host. */
+static gboolean
+consents(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+    g_autofree char *domain = vr_shell_word(row->name);
+    g_autofree char *action = NULL;
+
+    if (policy == NULL || policy->allow_remote_failover)
+        return policy != NULL;
+    action = g_strdup_printf("On host '%s': virt-replica failover %s --planned; or set "
+                             "allow-remote-failover=yes in the domain's policy there.",
+                             app->config->name, domain);
+    vr_set_error(error, VR_ERROR_REFUSED, "remote-failover-not-allowed", action,
+                 "domain '%s': its policy '%s' on host '%s' does not allow a planned failover "
+                 "that another host orders",
+                 row->name, row->policy, app->config->name);
+    return FALSE;
+}
+
 static JsonNode *
 planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error)
 {
@@ -291,6 +311,8 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
                      "domain '%s': host '%s' is not its source", row->name, app->config->name);
         return NULL;
     }
+    if (!consents(app, row, error))
+        return NULL;
     args = json_object_new();
     json_object_set_boolean_member(args, "force",
                                    request && JSON_NODE_HOLDS_OBJECT(request) &&
