@@ -3,6 +3,7 @@
 
 #include "plugin/cli/cli_command.h"
 #include "plugin/cli/cli_format.h"
+#include "policies/did_you_mean.h"
 #include "policies/ids.h"
 
 #include <string.h>
@@ -50,47 +51,6 @@ set_usage(GError **error, const VrCliCommand *command, const char *format, ...)
     vr_set_error(error, VR_ERROR_INVALID, "usage", action, "%s", message);
 }
 
-/* Levenshtein distance of two short words. */
-static guint
-distance(const char *a, const char *b)
-{
-    gsize width = strlen(b) + 1;
-    g_autofree guint *row = g_new(guint, width);
-
-    for (gsize j = 0; j < width; j++)
-        row[j] = (guint) j;
-    for (gsize i = 0; a[i]; i++) {
-        guint diagonal = row[0];
-
-        row[0] = (guint) i + 1;
-        for (gsize j = 1; j < width; j++) {
-            guint change = diagonal + (a[i] != b[j - 1]);
-
-            diagonal = row[j];
-            row[j] = MIN(change, MIN(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[width - 1];
-}
-
-const char *
-vr_cli_near_match(const char *word, const char *const *names)
-{
-    gsize length = strlen(word);
-    guint best = length > 64 ? 0 : (guint) MIN(length / 3 + 1, 3) + 1;
-    const char *match = NULL;
-
-    for (gsize i = 0; best && names[i]; i++) {
-        guint d = distance(word, names[i]);
-
-        if (d < best && d < strlen(names[i])) {
-            best = d;
-            match = names[i];
-        }
-    }
-    return match;
-}
-
 static void
 set_unknown_command(GError **error, const char *word)
 {
@@ -103,7 +63,7 @@ set_unknown_command(GError **error, const char *word)
     for (gsize i = 0; i < count; i++)
         g_ptr_array_add(names, (gpointer) commands[i].name);
     g_ptr_array_add(names, NULL);
-    match = vr_cli_near_match(word, (const char *const *) names->pdata);
+    match = vr_did_you_mean(word, (const char *const *) names->pdata);
     action = match ? g_strdup_printf("Did you mean '%s'?", match)
                    : g_strdup("Run 'virt-replica help' for the list of commands.");
     vr_set_error(error, VR_ERROR_INVALID, "usage", action, "unknown command '%s'", word);
@@ -129,7 +89,7 @@ set_unknown_option(GError **error, const VrCliCommand *command, const char *name
     }
     add_names(names, global_params);
     g_ptr_array_add(names, NULL);
-    match = vr_cli_near_match(name, (const char *const *) names->pdata);
+    match = vr_did_you_mean(name, (const char *const *) names->pdata);
     action = match     ? g_strdup_printf("Did you mean '--%s'?", match)
              : command ? g_strdup_printf("Run 'virt-replica help %s'.", command->name)
                        : g_strdup("Run 'virt-replica help'.");

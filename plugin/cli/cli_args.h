@@ -52,7 +52,4 @@ gint64 vr_cli_args_number(const VrCliArgs *self, const char *name);
 /** A DURATION in seconds, or -1 if it was not given. */
 gint64 vr_cli_args_seconds(const VrCliArgs *self, const char *name);
 
-/** The name of @names (NULL-terminated) that @word most likely meant, or NULL. */
-const char *vr_cli_near_match(const char *word, const char *const *names);
-
 G_END_DECLS

@@ -455,17 +455,6 @@ test_parse_mixed(void)
     g_assert_cmpstr(vr_cli_args_text(args, "target-net"), ==, "dr");
 }
 
-static void
-test_near_match(void)
-{
-    static const char *const names[] = {"protect", "unprotect", "pause", "list", NULL};
-
-    g_assert_cmpstr(vr_cli_near_match("protec", names), ==, "protect");
-    g_assert_cmpstr(vr_cli_near_match("lsit", names), ==, "list");
-    g_assert_null(vr_cli_near_match("zzzz", names));
-    g_assert_null(vr_cli_near_match("", names));
-}
-
 /* --- the table of commands ----------------------------------------------------------------- */
 
 static void
@@ -1241,7 +1230,6 @@ main(int argc, char **argv)
     g_test_add_func("/cli/not-utf8", test_not_utf8);
     g_test_add_func("/cli/parse", test_parse);
     g_test_add_func("/cli/parse-mixed", test_parse_mixed);
-    g_test_add_func("/cli/near-match", test_near_match);
     g_test_add_func("/cli/help", test_help);
     g_test_add_func("/cli/help-text", test_help_text);
     g_test_add_func("/cli/version", test_version);
