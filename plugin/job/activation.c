@@ -230,7 +230,7 @@ define(Activation *self, GError **error)
     g_autofree char *source = NULL;
     g_autofree char *xml = NULL;
     g_autoptr(VrDomainModel) model = NULL;
-    g_autoptr(GHashTable) networks = NULL;
+    g_autoptr(VrTargetNetworks) networks = NULL;
     VrTargetFiles files = {disks, attachments, vr_generation_id(self->generation)};
 
     if (!make_files(self, disks, attachments, error))

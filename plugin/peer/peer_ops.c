@@ -262,7 +262,7 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
     g_autoptr(JsonNode) sent = row && row->networks ? json_from_string(row->networks, NULL) : NULL;
     g_autofree char *xml = head ? vr_replica_domain_xml(replica, head->number, error) : NULL;
     g_autoptr(VrDomainModel) model = xml ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
-    g_autoptr(GHashTable) networks =
+    g_autoptr(VrTargetNetworks) networks =
         model ? vr_target_networks(app, peer, sent ? json_node_get_array(sent) : NULL, error)
               : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
