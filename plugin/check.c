@@ -351,7 +351,7 @@ vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
     const char *store = xml ? vr_json_string(object, "store", VR_NAME_MAX, error) : NULL;
     g_autoptr(VrDomainModel) model = store ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
     JsonNode *sent = model ? json_object_get_member(object, "networks") : NULL;
-    g_autoptr(GHashTable) networks =
+    g_autoptr(VrTargetNetworks) networks =
         model ? vr_target_networks(app, peer, vr_json_as_array(sent), error) : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
 

@@ -207,6 +207,7 @@ start_servers(Daemon *self, GError **error)
     if (self->local == NULL)
         return FALSE;
     vr_http_server_add_routes(self->local, vr_api_host_routes, vr_n_api_host_routes, app);
+    vr_http_server_add_routes(self->local, vr_api_peer_routes, vr_n_api_peer_routes, app);
     vr_http_server_add_routes(self->local, vr_api_settings_routes, vr_n_api_settings_routes, app);
     vr_http_server_add_routes(self->local, vr_api_protection_routes, vr_n_api_protection_routes,
                               app);

@@ -1,38 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/target_domain.h"
 
-#include "policies/network_map.h"
 #include "qmp/domain_ops.h"
 #include "qmp/domain_xml.h"
 #include "qmp/host_caps.h"
-#include "storage/json_util.h"
 
 #define CONSOLE_LOG_DIR "/var/log/libvirt/qemu"
-
-GHashTable *
-vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error)
-{
-    g_autoptr(GPtrArray) own = vr_state_netmap_list(app->state, peer, error);
-    GHashTable *map;
-
-    if (own == NULL)
-        return NULL;
-    map = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    for (guint i = 0; sent != NULL && i < json_array_get_length(sent); i++) {
-        JsonObject *entry = vr_json_object_at(sent, i);
-        const char *source = vr_json_text_in(entry, "source", NULL);
-        const char *target = vr_json_text_in(entry, "target", NULL);
-
-        if (vr_network_name_valid(source) && vr_network_name_valid(target))
-            g_hash_table_replace(map, g_strdup(source), g_strdup(target));
-    }
-    for (guint i = 0; i < own->len; i++) {
-        const VrNetmapRow *row = g_ptr_array_index(own, i);
-
-        g_hash_table_replace(map, g_strdup(row->source), g_strdup(row->target));
-    }
-    return map;
-}
 
 /* Capabilities as they apply to @model; without the domain part where libvirt does not know the
  * machine type. */
@@ -51,38 +24,8 @@ host_caps(VrApp *app, const VrDomainModel *model, GError **error)
     return vr_host_caps_parse(host, domain, error);
 }
 
-static gboolean
-check_network(VrApp *app, const char *source, GHashTable *networks, VrFindings *findings,
-              GError **error)
-{
-    const char *target = g_hash_table_lookup(networks, source);
-    gboolean exists, active;
-
-    if (target == NULL) {
-        g_autofree char *action = g_strdup_printf(
-            "On the source: virt-replica netmap-set %s '%s' NETWORK", app->config->name, source);
-
-        vr_findings_add(findings, VR_FINDING_ERROR, "network-not-mapped", action,
-                        "network '%s' of the domain is not mapped to a network of host '%s'",
-                        source, app->config->name);
-        return TRUE;
-    }
-    if (!vr_dom_network_exists(app->conn, target, &exists, &active, error))
-        return FALSE;
-    if (!exists)
-        vr_findings_add(findings, VR_FINDING_ERROR, "network-missing",
-                        "Define it there, or map to another network with netmap-set.",
-                        "network '%s' is mapped to '%s', which host '%s' does not have", source,
-                        target, app->config->name);
-    else if (!active)
-        vr_findings_add(findings, VR_FINDING_ERROR, "network-inactive",
-                        "Start it there: virsh net-start.",
-                        "network '%s' of host '%s' is not active", target, app->config->name);
-    return TRUE;
-}
-
 gboolean
-vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *networks,
+vr_target_check_domain(VrApp *app, const VrDomainModel *model, const VrTargetNetworks *networks,
                        VrFindings *findings, GError **error)
 {
     g_autoptr(VrHostCaps) caps = host_caps(app, model, error);
@@ -91,13 +34,7 @@ vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *netwo
     if (caps == NULL || !vr_dom_host_free_memory(app->conn, &free_memory, error))
         return FALSE;
     vr_host_caps_check(caps, model, free_memory, findings);
-    for (guint i = 0; i < model->interfaces->len; i++) {
-        const VrDomainInterface *nic = g_ptr_array_index(model->interfaces, i);
-
-        if (!check_network(app, nic->network, networks, findings, error))
-            return FALSE;
-    }
-    return TRUE;
+    return vr_target_networks_check(networks, app, model, findings, error);
 }
 
 gboolean
@@ -112,14 +49,16 @@ vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *finding
 }
 
 char *
-vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *networks,
+vr_target_domain_xml(VrApp *app, const VrDomainModel *model, const VrTargetNetworks *networks,
                      const VrTargetFiles *files, VrFindings *findings, GError **error)
 {
-    g_autoptr(VrHostCaps) caps = host_caps(app, model, error);
+    GHashTable *table = networks ? vr_target_networks_table(networks, model, error) : NULL;
+    g_autoptr(VrHostCaps) caps =
+        table != NULL || networks == NULL ? host_caps(app, model, error) : NULL;
     VrDomainTarget target = {
         .caps = caps,
         .disk_paths = files->disk_paths,
-        .networks = networks,
+        .networks = table,
         .nvram_path = g_hash_table_lookup(files->attachments, "nvram"),
         .kernel_path = g_hash_table_lookup(files->attachments, "kernel"),
         .initrd_path = g_hash_table_lookup(files->attachments, "initrd"),

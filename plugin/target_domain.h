@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "plugin/app.h"
+#include "plugin/target_networks.h"
 #include "qmp/domain_model.h"
 
 G_BEGIN_DECLS
@@ -17,21 +17,19 @@ typedef struct {
     const char *name, *uuid; /* of the domain that is made: the protection's, never the message's */
 } VrTargetFiles;
 
-/** Source network -> network here: this host's own map for @peer before what the source sent
- * (@sent, nullable). (transfer full) */
-GHashTable *vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error);
-
 /** Everything that would keep the domain from running here, as findings. FALSE only if the host
  * cannot be asked. */
-gboolean vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *networks,
-                                VrFindings *findings, GError **error);
+gboolean vr_target_check_domain(VrApp *app, const VrDomainModel *model,
+                                const VrTargetNetworks *networks, VrFindings *findings,
+                                GError **error);
 
 /** The same without what can change at any moment: networks and free memory. */
 gboolean vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *findings,
                               GError **error);
 
-/** XML to define here. (transfer full) */
-char *vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *networks,
+/** XML to define here, attached to offered networks only; without @networks (nullable) to none.
+ * (transfer full) Errors: REFUSED "network-not-offered". */
+char *vr_target_domain_xml(VrApp *app, const VrDomainModel *model, const VrTargetNetworks *networks,
                            const VrTargetFiles *files, VrFindings *findings, GError **error);
 
 G_END_DECLS

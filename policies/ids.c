@@ -78,3 +78,13 @@ vr_display_name(const char *name, guint max_chars)
     }
     return g_string_free(shown, FALSE);
 }
+
+char *
+vr_shell_word(const char *word)
+{
+    gboolean plain = *word != '\0';
+
+    for (const char *c = word; *c; c++)
+        plain = plain && (g_ascii_isalnum(*c) || strchr("._,:@%+/-", *c) || (guchar) *c >= 0x80);
+    return plain ? g_strdup(word) : g_shell_quote(word);
+}

@@ -28,4 +28,8 @@ gboolean vr_cycle_id_valid(const char *id);
  *  names that others chose and we only show. (transfer full) */
 char *vr_display_name(const char *name, guint max_chars);
 
+/** @word as a shell takes it, quoted only where it must be: for the commands in an error's action.
+ *  (transfer full) */
+char *vr_shell_word(const char *word);
+
 G_END_DECLS

@@ -3,11 +3,11 @@
 
 #include <string.h>
 
+#include "policies/did_you_mean.h"
 #include "policies/error.h"
 #include "policies/units.h"
 
 #define LINE_MAX_BYTES 1000
-#define WORD_MAX 64
 
 static void G_GNUC_PRINTF(4, 5)
     refuse(GError **error, const char *file, guint line, const char *format, ...)
@@ -31,53 +31,6 @@ entry_free(gpointer data)
     g_free(entry->key);
     g_free(entry->value);
     g_free(entry);
-}
-
-/* Letters that must change to make @b of @a (Levenshtein). */
-static guint
-distance(const char *a, const char *b)
-{
-    guint row[WORD_MAX + 1];
-    gsize length = strlen(b);
-
-    for (gsize i = 0; i <= length; i++)
-        row[i] = (guint) i;
-    for (gsize i = 0; a[i]; i++) {
-        guint diagonal = row[0];
-
-        row[0] = (guint) i + 1;
-        for (gsize k = 0; k < length; k++) {
-            guint replaced = diagonal + (a[i] == b[k] ? 0 : 1);
-
-            diagonal = row[k + 1];
-            row[k + 1] = MIN(replaced, 1 + MIN(row[k], diagonal));
-        }
-    }
-    return row[length];
-}
-
-const char *
-vr_did_you_mean(const char *word, const char *const *names)
-{
-    const char *best = NULL;
-    guint best_distance = 0;
-
-    if (strnlen(word, WORD_MAX + 1) > WORD_MAX)
-        return NULL;
-    for (guint i = 0; names[i]; i++) {
-        guint d;
-
-        if (strlen(names[i]) > WORD_MAX)
-            continue;
-        d = distance(word, names[i]);
-        if (d * 3 > strlen(names[i]) + 1)
-            continue;
-        if (!best || d < best_distance) {
-            best = names[i];
-            best_distance = d;
-        }
-    }
-    return best;
 }
 
 static gboolean

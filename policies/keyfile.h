@@ -74,7 +74,4 @@ typedef struct {
  *  groups are not known beforehand. (transfer full) (element-type VrKeyfileEntry) */
 GPtrArray *vr_keyfile_scan(const char *file, const char *text, gsize length, GError **error);
 
-/** The member of @names (NULL-terminated) a typist most likely meant by @word, or NULL. */
-const char *vr_did_you_mean(const char *word, const char *const *names);
-
 G_END_DECLS

@@ -129,6 +129,7 @@ static const VrKeySpec specs[] = {
     {KEY("start-guard", ENUM, start_guard), .names = start_guard_names},
     {KEY("commit-after", DURATION, commit_after_us), .min = MINUTE, .max = 365 * DAY,
      .zero_word = "never"},
+    {KEY("allow-remote-failover", BOOL, allow_remote_failover)},
     {KEY("test-cleanup-after", DURATION, test_cleanup_after_us), .min = MINUTE, .max = 365 * DAY},
     {KEY("scratch-limit", PERCENT, scratch_limit_percent), .min = 1, .max = 100},
     {KEY("shutdown-timeout", DURATION, shutdown_timeout_us), .min = SECOND, .max = DAY},

@@ -2,6 +2,7 @@
 #include "storage/state_peer.h"
 
 #include "policies/error.h"
+#include "policies/network_map.h"
 #include "storage/state_private.h"
 
 /* Invitations are kept this long behind their expiry, to say "used" or "expired" instead of
@@ -29,8 +30,15 @@ peer_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
     self->address = vr_column_text(stmt, 2);
     self->added_us = sqlite3_column_int64(stmt, 3);
     self->last_seen_us = sqlite3_column_int64(stmt, 4);
+    self->quota_bytes = (guint64) sqlite3_column_int64(stmt, 5);
+    self->max_protections = (guint) sqlite3_column_int64(stmt, 6);
+    self->delete_grace_us = sqlite3_column_int64(stmt, 7);
     return self;
 }
+
+#define PEER_COLUMNS                                                                               \
+    "fingerprint, name, address, added_us, last_seen_us, quota_bytes, max_protections, "           \
+    "delete_grace_us"
 
 static gboolean
 is_constraint(const GError *error)
@@ -63,9 +71,10 @@ VrPeer *
 vr_state_peer_get(VrState *self, const char *fingerprint_or_name, GError **error)
 {
     g_autoptr(GError) local = NULL;
-    VrPeer *row = vr_state_row(self, peer_row, &local,
-                               "SELECT * FROM peer WHERE fingerprint = ?1 OR name = ?1", "s",
-                               fingerprint_or_name);
+    VrPeer *row =
+        vr_state_row(self, peer_row, &local,
+                     "SELECT " PEER_COLUMNS " FROM peer WHERE fingerprint = ?1 OR name = ?1", "s",
+                     fingerprint_or_name);
 
     if (!row && !local)
         vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-peer",
@@ -80,7 +89,7 @@ GPtrArray *
 vr_state_peer_list(VrState *self, GError **error)
 {
     return vr_state_rows(self, peer_row, (GDestroyNotify) vr_peer_free, error,
-                         "SELECT * FROM peer ORDER BY name", "");
+                         "SELECT " PEER_COLUMNS " FROM peer ORDER BY name", "");
 }
 
 gboolean
@@ -89,6 +98,77 @@ vr_state_peer_seen(VrState *self, const char *fingerprint, gint64 now_us, GError
     return vr_state_run(self, NULL, error,
                         "UPDATE peer SET last_seen_us = ?2 WHERE fingerprint = ?1", "si",
                         fingerprint, now_us);
+}
+
+gboolean
+vr_state_peer_set_quota(VrState *self, const char *fingerprint, guint64 bytes, GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "UPDATE peer SET quota_bytes = ?2 WHERE fingerprint = ?1", "si",
+                        fingerprint, (gint64) bytes);
+}
+
+gboolean
+vr_state_peer_set_max_protections(VrState *self, const char *fingerprint, guint number,
+                                  GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "UPDATE peer SET max_protections = ?2 WHERE fingerprint = ?1", "si",
+                        fingerprint, (gint64) number);
+}
+
+gboolean
+vr_state_peer_set_delete_grace(VrState *self, const char *fingerprint, gint64 grace_us,
+                               GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "UPDATE peer SET delete_grace_us = ?2 WHERE fingerprint = ?1", "si",
+                        fingerprint, grace_us);
+}
+
+static gboolean
+replace_networks(VrState *self, const char *fingerprint, const char *const *names, GError **error)
+{
+    if (!vr_state_run(self, NULL, error, "DELETE FROM peer_network WHERE peer = ?1", "s",
+                      fingerprint))
+        return FALSE;
+    for (; *names; names++) {
+        if (!vr_state_run(self, NULL, error, "INSERT OR IGNORE INTO peer_network VALUES (?1, ?2)",
+                          "ss", fingerprint, *names))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+vr_state_peer_set_networks(VrState *self, const char *fingerprint, const char *const *names,
+                           GError **error)
+{
+    if (!vr_state_begin(self, error))
+        return FALSE;
+    if (replace_networks(self, fingerprint, names, error))
+        return vr_state_commit(self, error);
+    vr_state_rollback(self);
+    return FALSE;
+}
+
+static gpointer
+network_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
+{
+    return vr_column_text(stmt, 0);
+}
+
+char **
+vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error)
+{
+    g_autoptr(GPtrArray) rows = vr_state_rows(
+        self, network_row, g_free, error,
+        "SELECT network FROM peer_network WHERE peer = ?1 ORDER BY network", "s", fingerprint);
+
+    if (!rows)
+        return NULL;
+    g_ptr_array_add(rows, NULL);
+    return (char **) g_ptr_array_steal(rows, NULL);
 }
 
 gboolean
@@ -109,16 +189,20 @@ vr_state_peer_delete(VrState *self, const char *fingerprint, GError **error)
 }
 
 gboolean
-vr_state_invite_add(VrState *self, const char *secret_sha256, const char *name, gint64 expires_us,
-                    GError **error)
+vr_state_invite_add(VrState *self, const char *secret_sha256, const char *name,
+                    const char *const *networks, gint64 expires_us, GError **error)
 {
+    g_autofree char *list = networks ? vr_network_list_format(networks) : g_strdup("");
+
     return vr_state_run(self, NULL, error,
-                        "INSERT INTO invite (secret_sha256, name, expires_us) VALUES (?1, ?2, ?3)",
-                        "ssi", secret_sha256, name, expires_us);
+                        "INSERT INTO invite (secret_sha256, name, networks, expires_us)"
+                        " VALUES (?1, ?2, ?3, ?4)",
+                        "sssi", secret_sha256, name, list, expires_us);
 }
 
 typedef struct {
-    char *name; /* owned */
+    char *name;     /* owned */
+    char *networks; /* owned: a list, or "" */
     gint64 expires_us;
     gboolean used;
 } Invite;
@@ -131,6 +215,7 @@ invite_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
     self->name = vr_column_text(stmt, 0);
     self->expires_us = sqlite3_column_int64(stmt, 1);
     self->used = sqlite3_column_int(stmt, 2) != 0;
+    self->networks = vr_column_text(stmt, 3);
     return self;
 }
 
@@ -138,57 +223,71 @@ static void
 invite_free(Invite *self)
 {
     g_free(self->name);
+    g_free(self->networks);
     g_free(self);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Invite, invite_free)
 
-static gboolean
-use_invite(VrState *self, const char *secret_sha256, gint64 now_us, char **ret_name, GError **error)
+/* The invitation with that hash if it can be used now. */
+static Invite *
+usable_invite(VrState *self, const char *secret_sha256, gint64 now_us, GError **error)
 {
     static const char *action =
         "Make a new token with 'virt-replica peer-invite' on the other host.";
     g_autoptr(GError) local = NULL;
-    g_autoptr(Invite) invite = vr_state_row(
-        self, invite_row, &local,
-        "SELECT name, expires_us, used FROM invite WHERE secret_sha256 = ?1", "s", secret_sha256);
+    g_autoptr(Invite) invite =
+        vr_state_row(self, invite_row, &local,
+                     "SELECT name, expires_us, used, networks FROM invite WHERE secret_sha256 = ?1",
+                     "s", secret_sha256);
 
-    if (local) {
+    if (local)
         g_propagate_error(error, g_steal_pointer(&local));
-        return FALSE;
-    }
-    if (!invite)
+    else if (!invite)
         vr_set_error(error, VR_ERROR_AUTH, "token-unknown", action, "the token is not known here");
     else if (invite->used)
         vr_set_error(error, VR_ERROR_AUTH, "token-used", action, "the token was used already");
     else if (invite->expires_us <= now_us)
         vr_set_error(error, VR_ERROR_AUTH, "token-expired", action, "the token has expired");
-    else if (vr_state_run(self, NULL, error, "UPDATE invite SET used = 1 WHERE secret_sha256 = ?1",
-                          "s", secret_sha256) &&
-             vr_state_run(self, NULL, error, "DELETE FROM invite WHERE expires_us < ?1", "i",
-                          now_us - INVITE_KEEP_US)) {
-        if (ret_name)
-            *ret_name = g_steal_pointer(&invite->name);
-        return TRUE;
-    }
-    return FALSE;
+    else
+        return g_steal_pointer(&invite);
+    return NULL;
+}
+
+static Invite *
+use_invite(VrState *self, const char *secret_sha256, gint64 now_us, GError **error)
+{
+    g_autoptr(Invite) invite = usable_invite(self, secret_sha256, now_us, error);
+
+    if (invite &&
+        vr_state_run(self, NULL, error, "UPDATE invite SET used = 1 WHERE secret_sha256 = ?1", "s",
+                     secret_sha256) &&
+        vr_state_run(self, NULL, error, "DELETE FROM invite WHERE expires_us < ?1", "i",
+                     now_us - INVITE_KEEP_US))
+        return g_steal_pointer(&invite);
+    return NULL;
 }
 
 gboolean
 vr_state_invite_use(VrState *self, const char *secret_sha256, gint64 now_us, char **ret_name,
-                    GError **error)
+                    char ***ret_networks, GError **error)
 {
-    g_autofree char *name = NULL;
+    g_autoptr(Invite) invite = NULL;
+    g_auto(GStrv) networks = NULL;
 
     if (!vr_state_begin(self, error))
         return FALSE;
-    if (!use_invite(self, secret_sha256, now_us, &name, error)) {
+    invite = use_invite(self, secret_sha256, now_us, error);
+    if (!invite ||
+        (*invite->networks && !(networks = vr_network_list_parse(invite->networks, error)))) {
         vr_state_rollback(self);
         return FALSE;
     }
     if (!vr_state_commit(self, error))
         return FALSE;
     if (ret_name)
-        *ret_name = g_steal_pointer(&name);
+        *ret_name = g_steal_pointer(&invite->name);
+    if (ret_networks)
+        *ret_networks = g_steal_pointer(&networks);
     return TRUE;
 }
 

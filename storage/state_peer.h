@@ -13,26 +13,47 @@ typedef struct {
     char *address;     /* HOST:PORT */
     gint64 added_us;
     gint64 last_seen_us; /* 0: never */
+
+    /* What this host's operator lets it have here. */
+    guint64 quota_bytes;    /* of all its replicas together; 0: no limit */
+    guint max_protections;  /* replicas; 1 to 500 */
+    gint64 delete_grace_us; /* duration: so long a replica is kept that its source gave up */
 } VrPeer;
+
+#define VR_PEER_PROTECTIONS_MAX 500
 
 void vr_peer_free(VrPeer *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrPeer, vr_peer_free)
-gboolean vr_state_peer_put(VrState *self, const VrPeer *row,
-                           GError **error); /* CONFLICT: name taken by another key */
+/** Inserts, or renames and readdresses; the limits of a new one are the defaults, those of a known
+ * one stay as they are. Errors: CONFLICT "peer-name-taken": by another key. */
+gboolean vr_state_peer_put(VrState *self, const VrPeer *row, GError **error);
 VrPeer *vr_state_peer_get(VrState *self, const char *fingerprint_or_name,
                           GError **error); /* NOT_FOUND "no-such-peer" */
 GPtrArray *vr_state_peer_list(VrState *self, GError **error);
 gboolean vr_state_peer_seen(VrState *self, const char *fingerprint, gint64 now_us, GError **error);
+/* Each writes its own column. */
+gboolean vr_state_peer_set_quota(VrState *self, const char *fingerprint, guint64 bytes,
+                                 GError **error);
+gboolean vr_state_peer_set_max_protections(VrState *self, const char *fingerprint, guint number,
+                                           GError **error);
+gboolean vr_state_peer_set_delete_grace(VrState *self, const char *fingerprint, gint64 grace_us,
+                                        GError **error);
+/** The networks of this host that are offered to the peer: @names replaces the list. */
+gboolean vr_state_peer_set_networks(VrState *self, const char *fingerprint,
+                                    const char *const *names, GError **error);
+/** Sorted. (transfer full) */
+char **vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error);
 gboolean vr_state_peer_delete(VrState *self, const char *fingerprint,
                               GError **error); /* REFUSED while protections use it */
 
-/** Only a hash of the secret is stored. */
+/** Only a hash of the secret is stored. @name: nullable. @networks: to be offered to the peer that
+ * uses it; nullable: it says nothing of them. */
 gboolean vr_state_invite_add(VrState *self, const char *secret_sha256, const char *name,
-                             gint64 expires_us, GError **error);
+                             const char *const *networks, gint64 expires_us, GError **error);
 /** One use: consumes it in the same transaction. AUTH "token-unknown" | "token-used" |
- * "token-expired". @ret_name nullable */
+ * "token-expired". @ret_name, @ret_networks: nullable, set as they were given. */
 gboolean vr_state_invite_use(VrState *self, const char *secret_sha256, gint64 now_us,
-                             char **ret_name, GError **error);
+                             char **ret_name, char ***ret_networks, GError **error);
 
 typedef struct {
     char *peer;   /* fingerprint */

@@ -13,6 +13,8 @@ G_BEGIN_DECLS
  * noun. The handlers' data is the VrApp. */
 extern const VrHttpRoute vr_api_host_routes[];
 extern const guint vr_n_api_host_routes;
+extern const VrHttpRoute vr_api_peer_routes[];
+extern const guint vr_n_api_peer_routes;
 extern const VrHttpRoute vr_api_settings_routes[];
 extern const guint vr_n_api_settings_routes;
 extern const VrHttpRoute vr_api_protection_routes[];

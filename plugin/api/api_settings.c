@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include "plugin/api/api.h"
+#include "plugin/check.h"
 #include "plugin/cycle/replicate.h"
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/network_map.h"
+#include "qmp/domain_ops.h"
 #include "storage/json_util.h"
 
 /* More than a network's name can have: vr_network_map_check() says which one is none. */
@@ -270,9 +272,38 @@ netmap_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     return TRUE;
 }
 
+/* A map set here can be meant for the domains of this host or for the peer's, and does not offer
+ * anything: if it can be meant for the peer's, say what is missing. */
+static void
+warn_not_offered(VrApp *app, const VrPeer *peer, const char *source, const char *target,
+                 VrFindings *findings)
+{
+    g_auto(GStrv) offered = vr_state_peer_networks(app->state, peer->fingerprint, NULL);
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autofree char *list = NULL;
+    g_autofree char *word = NULL;
+    g_autofree char *action = NULL;
+    gboolean exists = FALSE, active;
+
+    if (offered == NULL || g_strv_contains((const char *const *) offered, target) ||
+        !vr_dom_network_exists(app->conn, target, &exists, &active, NULL) || !exists)
+        return;
+    for (char **name = offered; *name != NULL; name++)
+        g_ptr_array_add(names, *name);
+    g_ptr_array_add(names, (gpointer) target);
+    g_ptr_array_add(names, NULL);
+    list = vr_network_list_format((const char *const *) names->pdata);
+    word = vr_shell_word(list);
+    action =
+        g_strdup_printf("If it should: virt-replica peer-set %s --networks %s", peer->name, word);
+    vr_findings_add(findings, VR_FINDING_WARNING, "network-not-offered", action,
+                    "host '%s' does not offer its network '%s' to host '%s', so no replica of "
+                    "there with network '%s' can be attached to it",
+                    app->config->name, target, peer->name, source);
+}
+
 static gboolean
-netmap_set(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
-           GError **error)
+netmap_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
     JsonObject *body = vr_http_request_object(request, error);
@@ -281,15 +312,25 @@ netmap_set(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpoin
     const char *target = source ? vr_json_string(body, "target", NETWORK_TEXT_MAX, error) : NULL;
     const char *test = NULL;
     g_autoptr(VrPeer) peer = NULL;
+    g_autoptr(VrFindings) findings = NULL;
+    JsonObject *object;
 
     if (target == NULL || !vr_json_string_opt(body, "test", NETWORK_TEXT_MAX, &test, error))
         return FALSE;
     peer = vr_state_peer_get(app->state, name, error);
     if (peer == NULL || !vr_network_map_check(source, target, test, error))
         return FALSE;
-    return vr_state_netmap_put(
-        app->state,
-        &(VrNetmapRow){peer->fingerprint, (char *) source, (char *) target, (char *) test}, error);
+    if (!vr_state_netmap_put(
+            app->state,
+            &(VrNetmapRow){peer->fingerprint, (char *) source, (char *) target, (char *) test},
+            error))
+        return FALSE;
+    findings = vr_findings_new();
+    warn_not_offered(app, peer, source, target, findings);
+    object = json_object_new();
+    json_object_set_array_member(object, "warnings", vr_findings_to_json(findings));
+    vr_api_reply(reply, 200, object);
+    return TRUE;
 }
 
 static gboolean

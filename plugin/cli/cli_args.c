@@ -3,7 +3,10 @@
 
 #include "plugin/cli/cli_command.h"
 #include "plugin/cli/cli_format.h"
+#include "policies/did_you_mean.h"
 #include "policies/ids.h"
+#include "policies/network_map.h"
+#include "policies/units.h"
 
 #include <string.h>
 
@@ -50,47 +53,6 @@ set_usage(GError **error, const VrCliCommand *command, const char *format, ...)
     vr_set_error(error, VR_ERROR_INVALID, "usage", action, "%s", message);
 }
 
-/* Levenshtein distance of two short words. */
-static guint
-distance(const char *a, const char *b)
-{
-    gsize width = strlen(b) + 1;
-    g_autofree guint *row = g_new(guint, width);
-
-    for (gsize j = 0; j < width; j++)
-        row[j] = (guint) j;
-    for (gsize i = 0; a[i]; i++) {
-        guint diagonal = row[0];
-
-        row[0] = (guint) i + 1;
-        for (gsize j = 1; j < width; j++) {
-            guint change = diagonal + (a[i] != b[j - 1]);
-
-            diagonal = row[j];
-            row[j] = MIN(change, MIN(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[width - 1];
-}
-
-const char *
-vr_cli_near_match(const char *word, const char *const *names)
-{
-    gsize length = strlen(word);
-    guint best = length > 64 ? 0 : (guint) MIN(length / 3 + 1, 3) + 1;
-    const char *match = NULL;
-
-    for (gsize i = 0; best && names[i]; i++) {
-        guint d = distance(word, names[i]);
-
-        if (d < best && d < strlen(names[i])) {
-            best = d;
-            match = names[i];
-        }
-    }
-    return match;
-}
-
 static void
 set_unknown_command(GError **error, const char *word)
 {
@@ -103,7 +65,7 @@ set_unknown_command(GError **error, const char *word)
     for (gsize i = 0; i < count; i++)
         g_ptr_array_add(names, (gpointer) commands[i].name);
     g_ptr_array_add(names, NULL);
-    match = vr_cli_near_match(word, (const char *const *) names->pdata);
+    match = vr_did_you_mean(word, (const char *const *) names->pdata);
     action = match ? g_strdup_printf("Did you mean '%s'?", match)
                    : g_strdup("Run 'virt-replica help' for the list of commands.");
     vr_set_error(error, VR_ERROR_INVALID, "usage", action, "unknown command '%s'", word);
@@ -129,7 +91,7 @@ set_unknown_option(GError **error, const VrCliCommand *command, const char *name
     }
     add_names(names, global_params);
     g_ptr_array_add(names, NULL);
-    match = vr_cli_near_match(name, (const char *const *) names->pdata);
+    match = vr_did_you_mean(name, (const char *const *) names->pdata);
     action = match     ? g_strdup_printf("Did you mean '--%s'?", match)
              : command ? g_strdup_printf("Run 'virt-replica help %s'.", command->name)
                        : g_strdup("Run 'virt-replica help'.");
@@ -173,38 +135,58 @@ is_object(VrCliType type)
 }
 
 static gboolean
+check_name(const VrCliParam *param, const char *value, GError **error)
+{
+    g_autofree char *shown = NULL;
+    g_autofree char *slug = NULL;
+
+    if (can_be_name(value))
+        return TRUE;
+    shown = vr_display_name(value, NAME_SHOWN);
+    slug = g_strdup_printf("no-such-%s", vr_cli_type_name(param->type));
+    vr_set_error(error, VR_ERROR_NOT_FOUND, slug,
+                 "Names have 255 bytes at most, no '/' and no control characters.",
+                 "there is no %s '%s'", vr_cli_type_name(param->type), shown);
+    return FALSE;
+}
+
+/* What a value of that type looks like, or NULL if @value does. */
+static const char *
+what_is_wrong(VrCliType type, const char *value)
+{
+    guint64 number = 0;
+    gint64 seconds = 0;
+
+    if (type == VR_CLI_NUMBER &&
+        !g_ascii_string_to_unsigned(value, 10, 1, G_MAXINT64, &number, NULL))
+        return "a whole number from 1";
+    if (type == VR_CLI_DURATION && !vr_cli_parse_duration(value, &seconds))
+        return "a time such as 90s, 5min, 1h or 2d";
+    if (type == VR_CLI_SIZE && !vr_size_parse(value, &number, NULL))
+        return "a size such as 500GiB or 2TiB";
+    return NULL;
+}
+
+static gboolean
 check_value(const VrCliCommand *command, const VrCliParam *param, const char *value, GError **error)
 {
-    gint64 seconds = 0;
+    const char *expected = what_is_wrong(param->type, value);
+    g_auto(GStrv) networks = NULL;
 
     if (!*value) {
         set_usage(error, command, "the value of '%s' is empty", param->name);
         return FALSE;
     }
-    if (is_object(param->type) && !can_be_name(value)) {
-        g_autofree char *shown = vr_display_name(value, NAME_SHOWN);
-        g_autofree char *slug = g_strdup_printf("no-such-%s", vr_cli_type_name(param->type));
-
-        vr_set_error(error, VR_ERROR_NOT_FOUND, slug,
-                     "Names have 255 bytes at most, no '/' and no control characters.",
-                     "there is no %s '%s'", vr_cli_type_name(param->type), shown);
-        return FALSE;
+    if (is_object(param->type))
+        return check_name(param, value, error);
+    if (param->type == VR_CLI_NETWORKS) {
+        networks = vr_network_list_parse(value, error);
+        return networks != NULL;
     }
-    if (param->type == VR_CLI_NUMBER) {
-        guint64 number = 0;
-
-        if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXINT64, &number, NULL)) {
-            set_usage(error, command, "'%s' of '%s' is not a whole number from 1", value,
-                      param->name);
-            return FALSE;
-        }
-    }
-    if (param->type == VR_CLI_DURATION && !vr_cli_parse_duration(value, &seconds)) {
-        set_usage(error, command, "'%s' of '%s' is not a time such as 90s, 5min, 1h or 2d", value,
-                  param->name);
-        return FALSE;
-    }
-    return TRUE;
+    if (!expected)
+        return TRUE;
+    set_usage(error, command, "'%s' of '%s' is not %s", value, param->name, expected);
+    return FALSE;
 }
 
 static gboolean
@@ -469,4 +451,23 @@ vr_cli_args_seconds(const VrCliArgs *self, const char *name)
     if (text)
         (void) vr_cli_parse_duration(text, &seconds);
     return seconds;
+}
+
+guint64
+vr_cli_args_bytes(const VrCliArgs *self, const char *name)
+{
+    const char *text = vr_cli_args_text(self, name);
+    guint64 bytes = 0;
+
+    if (text)
+        (void) vr_size_parse(text, &bytes, NULL);
+    return bytes;
+}
+
+char **
+vr_cli_args_networks(const VrCliArgs *self, const char *name)
+{
+    const char *text = vr_cli_args_text(self, name);
+
+    return text ? vr_network_list_parse(text, NULL) : NULL;
 }

@@ -51,8 +51,9 @@ const GPtrArray *vr_cli_args_list(const VrCliArgs *self, const char *name);
 gint64 vr_cli_args_number(const VrCliArgs *self, const char *name);
 /** A DURATION in seconds, or -1 if it was not given. */
 gint64 vr_cli_args_seconds(const VrCliArgs *self, const char *name);
-
-/** The name of @names (NULL-terminated) that @word most likely meant, or NULL. */
-const char *vr_cli_near_match(const char *word, const char *const *names);
+/** A SIZE in bytes, or 0 if it was not given. */
+guint64 vr_cli_args_bytes(const VrCliArgs *self, const char *name);
+/** NETWORKS, or NULL if they were not given. (transfer full) */
+char **vr_cli_args_networks(const VrCliArgs *self, const char *name);
 
 G_END_DECLS

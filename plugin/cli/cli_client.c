@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cli/cli_client.h"
 
+#include "plugin/cli/cli_format.h"
+#include "plugin/cli/cli_json.h"
+
 #include "plugin/cli/cli_json.h"
 #include "storage/http.h"
 
@@ -92,4 +95,20 @@ vr_cli_fetch(VrCli *cli, const char *path, JsonNode **ret_answer, GError **error
         vr_cli_json_print(cli->out, answer);
     *ret_answer = NULL;
     return TRUE;
+}
+
+void
+vr_cli_warn(VrCli *cli, JsonObject *answer)
+{
+    g_autoptr(GPtrArray) warnings = vr_cli_json_member_objects(answer, "warnings");
+
+    for (guint i = 0; !cli->json && i < warnings->len; i++) {
+        JsonObject *warning = g_ptr_array_index(warnings, i);
+        g_autofree char *message = vr_cli_escape(vr_cli_json_string(warning, "message") ?: "-");
+        g_autofree char *action = vr_cli_escape(vr_cli_json_string(warning, "action") ?: "");
+
+        fprintf(cli->err, "warning: %s\n", message);
+        if (*action)
+            fprintf(cli->err, "%s\n", action);
+    }
 }

@@ -46,4 +46,8 @@ gboolean vr_cli_do(VrCli *cli, const char *method, const char *path, JsonObject 
  */
 gboolean vr_cli_fetch(VrCli *cli, const char *path, JsonNode **ret_answer, GError **error);
 
+/** Prints the "warnings" of an answer on stderr, each with its action; nothing with --json, which
+ *  has printed them. @answer: (nullable) */
+void vr_cli_warn(VrCli *cli, JsonObject *answer);
+
 G_END_DECLS

@@ -10,6 +10,9 @@
     {"store", VR_CLI_STORE, "store of the peer that keeps the replica", FALSE, FALSE}
 #define EXCLUDE                                                                                \
     {"exclude-disk", VR_CLI_DISK, "leave out this disk, by target name such as vdb", FALSE, TRUE}
+#define NETWORKS                                                                               \
+    {"networks", VR_CLI_NETWORKS,                                                              \
+     "networks of this host that replicas of the other may be attached to; - for none"}
 #define TIMEOUT                                                                                \
     {"timeout", VR_CLI_DURATION, "stop waiting after this time; the job goes on", FALSE, FALSE}
 #define VERBOSE {"verbose", VR_CLI_FLAG, "show progress while waiting", FALSE, FALSE}
@@ -32,6 +35,7 @@ static const VrCliParam job_arg[] = {{"id", VR_CLI_NUMBER, "id of the job", TRUE
 static const VrCliParam invite_options[] = {
     {"name", VR_CLI_TEXT, "call the host that joins by this name"},
     {"expires", VR_CLI_DURATION, "how long the token can be used"},
+    NETWORKS,
     END,
 };
 static const VrCliParam join_args[] = {
@@ -41,6 +45,14 @@ static const VrCliParam join_args[] = {
 static const VrCliParam join_options[] = {
     {"token-file", VR_CLI_FILE, "read the token from this file; - is stdin"},
     {"name", VR_CLI_TEXT, "call the other host by this name"},
+    NETWORKS,
+    END,
+};
+static const VrCliParam peer_set_options[] = {
+    NETWORKS,
+    {"quota", VR_CLI_SIZE, "bytes that its replicas may take here; 0 for no limit"},
+    {"max-protections", VR_CLI_NUMBER, "number of replicas that it may have here"},
+    {"delete-grace", VR_CLI_DURATION, "how long a replica is kept that the peer gave up"},
     END,
 };
 static const VrCliParam store_define_options[] = {
@@ -144,6 +156,8 @@ static const VrCliCommand commands[] = {
      "pair with the host that made the token"},
     {"peer-list", "host", none, none, vr_cli_peer_list, "list the paired hosts"},
     {"peer-info", "host", peer_arg, none, vr_cli_peer_info, "show one paired host"},
+    {"peer-set", "host", peer_arg, peer_set_options, vr_cli_peer_set,
+     "say what a paired host may have on this one"},
     {"peer-remove", "host", peer_arg, none, vr_cli_peer_remove, "end the pairing with a host"},
 
     {"store-list", "store", none, none, vr_cli_store_list, "list the stores of this host"},
@@ -239,6 +253,10 @@ vr_cli_type_name(VrCliType type)
         return "number";
     case VR_CLI_DURATION:
         return "duration";
+    case VR_CLI_SIZE:
+        return "size";
+    case VR_CLI_NETWORKS:
+        return "network,...";
     case VR_CLI_FILE:
         return "path";
     case VR_CLI_DOMAIN:

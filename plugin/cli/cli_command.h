@@ -17,6 +17,8 @@ typedef enum {
     VR_CLI_TEXT,
     VR_CLI_NUMBER,   /* 1 to 2^63-1 */
     VR_CLI_DURATION, /* "90", "30s", "5min", "1h", "2d": seconds */
+    VR_CLI_SIZE,     /* "0", "4096", "500GiB": bytes */
+    VR_CLI_NETWORKS, /* a list for vr_network_list_parse(), "-" for none */
     VR_CLI_FILE,
     VR_CLI_DOMAIN,
     VR_CLI_PEER,

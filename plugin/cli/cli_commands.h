@@ -16,6 +16,7 @@ gboolean vr_cli_peer_invite(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_peer_join(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_peer_list(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_peer_info(VrCli *cli, const VrCliArgs *args, GError **error);
+gboolean vr_cli_peer_set(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_peer_remove(VrCli *cli, const VrCliArgs *args, GError **error);
 
 /* cli_store.c */

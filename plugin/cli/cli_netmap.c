@@ -39,13 +39,17 @@ vr_cli_netmap_set(VrCli *cli, const VrCliArgs *args, GError **error)
     const char *target = vr_cli_args_text(args, "target-net");
     g_autofree char *path = vr_cli_path("netmaps", NULL);
     JsonObject *body = json_object_new();
+    g_autoptr(JsonNode) answer = NULL;
 
     json_object_set_string_member(body, "peer", peer);
     json_object_set_string_member(body, "source", source);
     json_object_set_string_member(body, "target", target);
     vr_cli_json_set(body, "test", vr_cli_args_text(args, "test"));
-    if (!vr_cli_do(cli, "PUT", path, body, error))
+    if (!vr_cli_request(cli, "PUT", path, body, &answer, error))
         return FALSE;
+    if (cli->json)
+        vr_cli_json_print(cli->out, answer);
+    vr_cli_warn(cli, vr_cli_json_object(answer));
     vr_cli_say(cli, "Network '%s' becomes '%s' on '%s'", source, target, peer);
     return TRUE;
 }

@@ -5,9 +5,25 @@
 #include "plugin/cli/cli_input.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_table.h"
+#include "policies/network_map.h"
+#include "policies/units.h"
 
 #define TOKEN_MAX 8192
 #define FINGERPRINT_SHOWN 16
+
+static void
+set_networks(JsonObject *body, const VrCliArgs *args)
+{
+    g_auto(GStrv) names = vr_cli_args_networks(args, "networks");
+    JsonArray *array;
+
+    if (!names)
+        return;
+    array = json_array_new();
+    for (char **name = names; *name; name++)
+        json_array_add_string_element(array, *name);
+    json_object_set_array_member(body, "networks", array);
+}
 
 gboolean
 vr_cli_peer_invite(VrCli *cli, const VrCliArgs *args, GError **error)
@@ -20,6 +36,7 @@ vr_cli_peer_invite(VrCli *cli, const VrCliArgs *args, GError **error)
     g_autofree char *until = NULL;
 
     vr_cli_json_set(body, "name", vr_cli_args_text(args, "name"));
+    set_networks(body, args);
     if (expires >= 0)
         json_object_set_int_member(body, "expires_seconds", expires);
     if (!vr_cli_request(cli, "POST", path, body, &answer, error))
@@ -30,6 +47,7 @@ vr_cli_peer_invite(VrCli *cli, const VrCliArgs *args, GError **error)
     }
     token = vr_cli_escape(vr_cli_json_string(vr_cli_json_object(answer), "token") ?: "");
     until = vr_cli_json_time(vr_cli_json_object(answer), "expires");
+    vr_cli_warn(cli, vr_cli_json_object(answer));
     fprintf(cli->out, "%s\n", token);
     if (!cli->quiet)
         fprintf(cli->err, "On the other host: virt-replica peer-join TOKEN (once, until %s)\n",
@@ -69,10 +87,12 @@ vr_cli_peer_join(VrCli *cli, const VrCliArgs *args, GError **error)
     body = json_object_new();
     json_object_set_string_member(body, "token", token);
     vr_cli_json_set(body, "name", vr_cli_args_text(args, "name"));
+    set_networks(body, args);
     if (!vr_cli_request(cli, "POST", path, body, &answer, error))
         return FALSE;
     if (cli->json)
         vr_cli_json_print(cli->out, answer);
+    vr_cli_warn(cli, vr_cli_json_object(answer));
     name = vr_cli_json_text(vr_cli_json_object(answer), "name");
     vr_cli_say(cli, "Paired with '%s'", name ? name : "-");
     return TRUE;
@@ -106,6 +126,54 @@ vr_cli_peer_list(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error
     return TRUE;
 }
 
+/* The strings behind @key as one list, NULL without any. (transfer full) */
+static char *
+list_text(JsonObject *object, const char *key)
+{
+    JsonNode *node = object ? json_object_get_member(object, key) : NULL;
+    JsonArray *array = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    for (guint i = 0; array && i < json_array_get_length(array); i++) {
+        JsonNode *element = json_array_get_element(array, i);
+
+        if (JSON_NODE_HOLDS_VALUE(element) && json_node_get_string(element))
+            g_ptr_array_add(names, (gpointer) json_node_get_string(element));
+    }
+    if (names->len == 0)
+        return NULL;
+    g_ptr_array_add(names, NULL);
+    return vr_network_list_format((const char *const *) names->pdata);
+}
+
+/* "3 of 500". (transfer full) */
+static char *
+part_text(char *used, char *limit)
+{
+    char *text = used && limit ? g_strdup_printf("%s of %s", used, limit) : NULL;
+
+    g_free(used);
+    g_free(limit);
+    return text;
+}
+
+static char *
+quota_text(JsonObject *peer)
+{
+    gboolean none = vr_cli_json_int(peer, "quota_bytes", 0) == 0;
+
+    return part_text(vr_cli_json_size(peer, "used_bytes"),
+                     none ? g_strdup("no limit") : vr_cli_json_size(peer, "quota_bytes"));
+}
+
+static char *
+grace_text(JsonObject *peer)
+{
+    gint64 seconds = vr_cli_json_int(peer, "delete_grace_seconds", -1);
+
+    return seconds < 0 ? NULL : vr_duration_format(seconds * G_USEC_PER_SEC);
+}
+
 gboolean
 vr_cli_peer_info(VrCli *cli, const VrCliArgs *args, GError **error)
 {
@@ -123,6 +191,38 @@ vr_cli_peer_info(VrCli *cli, const VrCliArgs *args, GError **error)
     vr_cli_take_pair(cli->out, "Fingerprint", vr_cli_json_text(peer, "fingerprint"));
     vr_cli_take_pair(cli->out, "Reachable", vr_cli_json_text(peer, "reachable"));
     vr_cli_take_pair(cli->out, "Last seen", vr_cli_json_time(peer, "last_seen"));
+    vr_cli_take_pair(cli->out, "Networks", list_text(peer, "networks"));
+    vr_cli_take_pair(cli->out, "Replicas",
+                     part_text(vr_cli_json_text(peer, "protections"),
+                               vr_cli_json_text(peer, "max_protections")));
+    vr_cli_take_pair(cli->out, "Space", quota_text(peer));
+    vr_cli_take_pair(cli->out, "Delete grace", grace_text(peer));
+    return TRUE;
+}
+
+gboolean
+vr_cli_peer_set(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    const char *peer = vr_cli_args_text(args, "peer");
+    g_autofree char *path = vr_cli_path("peers", peer, NULL);
+    JsonObject *body = json_object_new();
+    gint64 grace = vr_cli_args_seconds(args, "delete-grace");
+    g_autoptr(JsonNode) answer = NULL;
+
+    set_networks(body, args);
+    if (vr_cli_args_text(args, "quota"))
+        json_object_set_int_member(body, "quota_bytes", (gint64) vr_cli_args_bytes(args, "quota"));
+    if (vr_cli_args_text(args, "max-protections"))
+        json_object_set_int_member(body, "max_protections",
+                                   vr_cli_args_number(args, "max-protections"));
+    if (grace >= 0)
+        json_object_set_int_member(body, "delete_grace_seconds", grace);
+    if (!vr_cli_request(cli, "PUT", path, body, &answer, error))
+        return FALSE;
+    if (cli->json)
+        vr_cli_json_print(cli->out, answer);
+    vr_cli_warn(cli, vr_cli_json_object(answer));
+    vr_cli_say(cli, "Peer '%s' set", peer);
     return TRUE;
 }
 

@@ -86,7 +86,7 @@ with_boot(Activation *self, gboolean (*what)(VrApp *, const VrBoot *, GError **)
 {
     g_autoptr(JsonNode) sent =
         self->row->networks ? json_from_string(self->row->networks, NULL) : NULL;
-    g_autoptr(GHashTable) networks = vr_target_networks(
+    g_autoptr(VrTargetNetworks) networks = vr_target_networks(
         self->app, self->row->peer, sent ? json_node_get_array(sent) : NULL, error);
     g_autofree char *dir = NULL;
     g_autofree char *generation = NULL;

@@ -264,7 +264,7 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
     g_autoptr(JsonNode) sent = row && row->networks ? json_from_string(row->networks, NULL) : NULL;
     g_autofree char *xml = head ? vr_replica_domain_xml(replica, head->number, error) : NULL;
     g_autoptr(VrDomainModel) model = xml ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
-    g_autoptr(GHashTable) networks =
+    g_autoptr(VrTargetNetworks) networks =
         model ? vr_target_networks(app, peer, sent ? json_node_get_array(sent) : NULL, error)
               : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
@@ -275,6 +275,26 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
     if (replica != NULL)
         vr_replicas_put(app->replicas, replica);
     return ok ? empty_object() : NULL;
+}
+
+/* A message of the peer alone never stops a guest of this host. */
+static gboolean
+consents(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+    g_autofree char *domain = vr_shell_word(row->name);
+    g_autofree char *action = NULL;
+
+    if (policy == NULL || policy->allow_remote_failover)
+        return policy != NULL;
+    action = g_strdup_printf("On host '%s': virt-replica failover %s --planned; or set "
+                             "allow-remote-failover=yes in the domain's policy there.",
+                             app->config->name, domain);
+    vr_set_error(error, VR_ERROR_REFUSED, "remote-failover-not-allowed", action,
+                 "domain '%s': its policy '%s' on host '%s' does not allow a planned failover "
+                 "that another host orders",
+                 row->name, row->policy, app->config->name);
+    return FALSE;
 }
 
 static JsonNode *
@@ -293,6 +313,8 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
                      "domain '%s': host '%s' is not its source", row->name, app->config->name);
         return NULL;
     }
+    if (!consents(app, row, error))
+        return NULL;
     args = json_object_new();
     json_object_set_boolean_member(args, "force",
                                    request && JSON_NODE_HOLDS_OBJECT(request) &&

@@ -124,6 +124,7 @@ store_peer(VrPeerServer *self, const Join *join, const char *client, GError **er
 {
     g_autofree char *hash = vr_sha256_hex(join->secret, strlen(join->secret));
     g_autofree char *invited_as = NULL;
+    g_auto(GStrv) networks = NULL;
     gint64 now_us = g_get_real_time();
     VrPeer peer = {
         .fingerprint = (char *) client,
@@ -135,10 +136,12 @@ store_peer(VrPeerServer *self, const Join *join, const char *client, GError **er
 
     if (!vr_state_begin(self->state, error))
         return FALSE;
-    if (vr_state_invite_use(self->state, hash, now_us, &invited_as, error)) {
+    if (vr_state_invite_use(self->state, hash, now_us, &invited_as, &networks, error)) {
         if (invited_as)
             peer.name = invited_as;
-        if (vr_state_peer_put(self->state, &peer, error))
+        if (vr_state_peer_put(self->state, &peer, error) &&
+            (!networks || vr_state_peer_set_networks(self->state, client,
+                                                     (const char *const *) networks, error)))
             return vr_state_commit(self->state, error);
     }
     vr_state_rollback(self->state);

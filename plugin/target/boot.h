@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "plugin/app.h"
+#include "plugin/target_networks.h"
 
 G_BEGIN_DECLS
 
@@ -21,7 +21,7 @@ typedef struct {
     const char *role;        /* "replica", "test" */
     const char *generation;  /* id, for the mark */
     const char *hold;        /* reason for which the RP's layers are held */
-    GHashTable *networks;    /* borrowed: source network -> network here */
+    const VrTargetNetworks *networks; /* borrowed */
 } VrBoot;
 
 /** STORE/<uuid>/active, where the overlays of the replica itself lie: beside its layers. (transfer

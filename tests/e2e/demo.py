@@ -49,7 +49,7 @@ def pairing(kvm1, kvm2):
     token = kvm1.vr("peer-invite", "--name", "kvm2")["token"]
     say(f"{token[:40]}...   (one-time token, shown only here)")
     kvm2.write("/run/lab/token", token, 0o600)
-    shell(kvm2, "virt-replica", "peer-join", "--token-file", "/run/lab/token")
+    shell(kvm2, "virt-replica", "peer-join", "--token-file", "/run/lab/token", "--networks", "dr")
     shell(kvm1, "virt-replica", "peer-list")
     shell(kvm1, "virt-replica", "netmap-set", "kvm2", "prod", "dr")
 

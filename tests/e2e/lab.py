@@ -393,11 +393,14 @@ def hosts():
 
 
 def pair(first, second):
-    """Pairs the two daemons if they are not yet, and maps prod to dr and back. Peers get the host's names."""
+    """Pairs the two daemons if they are not yet; each offers its network, and prod is mapped to dr and back.
+
+    Peers get the host's names.
+    """
     if not any(p["name"] == second.name for p in first.vr("peer-list")):
-        invite = first.vr("peer-invite", "--name", second.name)
+        invite = first.vr("peer-invite", "--name", second.name, "--networks", first.network)
         token = invite["token"] if isinstance(invite, dict) else invite
-        second.vr("peer-join", token, "--name", first.name)
+        second.vr("peer-join", token, "--name", first.name, "--networks", second.network)
     first.vr("netmap-set", second.name, first.network, second.network)
     second.vr("netmap-set", first.name, second.network, first.network)
 

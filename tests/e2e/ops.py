@@ -116,7 +116,7 @@ def rows(host):
     # by the directory that the host has mounted there: SQLite would resolve /proc/PID/root to this machine's
     file = f"file:{lab.LAB_DIR}/{host.name}{STATE}/state.db?mode=ro"
     with contextlib.closing(sqlite3.connect(file, timeout=5, uri=True)) as db:
-        for table in ("netmap", "store", "protection", "cycle", "rp", "hold"):
+        for table in ("netmap", "peer_network", "store", "protection", "cycle", "rp", "hold"):
             cursor = db.execute(f"SELECT * FROM {table}")
             names = [column[0] for column in cursor.description]
             found[table] = sorted(str({n: v for n, v in zip(names, row) if not n.startswith("last_")})

@@ -251,6 +251,8 @@ def test_network_not_mapped():
             host.run("virt-replica", "netmap-unset", peer, network, check=False)
         cannot_protect(guest, source, "network-not-mapped", "prod", "kvm2")
         source.vr("netmap-set", "kvm2", "prod", "nonet")
+        cannot_protect(guest, source, "network-not-offered", "nonet", "kvm2")
+        target.vr("peer-set", "kvm1", "--networks", "dr,nonet")
         cannot_protect(guest, source, "network-missing", "nonet", "kvm2")
         source.vr("netmap-set", "kvm2", "prod", "dr")
         target.virsh("net-destroy", "dr")

@@ -136,7 +136,7 @@ def test_from_the_source():
 
 
 def test_from_the_target():
-    with ops.protected() as (guest, source, target):
+    with ops.protected(policy={"allow_remote_failover": "yes"}) as (guest, source, target):
         guest.serial().wait_ack(more=20)
         with Watch(guest):
             check_moved(guest, source, target, move(guest, target))

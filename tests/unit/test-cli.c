@@ -309,6 +309,15 @@ test_usage_errors(void)
         {"job-info 9223372036854775808", "is not a whole number", "help job-info"},
         {"rp-info web1 1x", "'1x' of 'number' is not", "help rp-info"},
         {"job-wait 1 --timeout soon", "'soon' of 'timeout' is not a time", "help job-wait"},
+        {"peer-set k --quota much", "'much' of 'quota' is not a size such as 500GiB",
+         "help peer-set"},
+        {"peer-set k --max-protections 0", "'0' of 'max-protections' is not a whole number",
+         "help peer-set"},
+        {"peer-set k --delete-grace soon", "'soon' of 'delete-grace' is not a time",
+         "help peer-set"},
+        {"peer-set k --networks a/b", "'a/b' is not a network name", "virsh net-list"},
+        {"peer-set k --networks dr,", "'' is not a network name", "virsh net-list"},
+        {"peer-invite --networks=", "the value of 'networks' is empty", "help peer-invite"},
         {"failover web1", "needs option '--planned'", "help failover"},
         {"netmap-set kvm2 prod", "needs <target-net>", "help netmap-set"},
         {"peer-join", "needs <token> or option '--token-file'", "help peer-join"},
@@ -453,17 +462,6 @@ test_parse_mixed(void)
     g_assert_cmpstr(globals.socket, ==, "/tmp/s");
     g_assert_cmpstr(vr_cli_args_text(args, "source-net"), ==, "prod");
     g_assert_cmpstr(vr_cli_args_text(args, "target-net"), ==, "dr");
-}
-
-static void
-test_near_match(void)
-{
-    static const char *const names[] = {"protect", "unprotect", "pause", "list", NULL};
-
-    g_assert_cmpstr(vr_cli_near_match("protec", names), ==, "protect");
-    g_assert_cmpstr(vr_cli_near_match("lsit", names), ==, "list");
-    g_assert_null(vr_cli_near_match("zzzz", names));
-    g_assert_null(vr_cli_near_match("", names));
 }
 
 /* --- the table of commands ----------------------------------------------------------------- */
@@ -739,7 +737,38 @@ static const struct {
      "Address:        -\n"
      "Fingerprint:    -\n"
      "Reachable:      no\n"
-     "Last seen:      -\n"},
+     "Last seen:      -\n"
+     "Networks:       -\n"
+     "Replicas:       -\n"
+     "Space:          -\n"
+     "Delete grace:   -\n"},
+    {"peer-info kvm2", "GET /v1/peers/kvm2", "",
+     "{\"name\":\"kvm2\",\"networks\":[\"dr\",\"a,b\"],\"protections\":3,\"max_protections\":500,"
+     "\"used_bytes\":1073741824,\"quota_bytes\":2147483648,\"delete_grace_seconds\":604800}",
+     "Name:           kvm2\n"
+     "Address:        -\n"
+     "Fingerprint:    -\n"
+     "Reachable:      -\n"
+     "Last seen:      -\n"
+     "Networks:       dr,a\\,b\n"
+     "Replicas:       3 of 500\n"
+     "Space:          1.00 GiB of 2.00 GiB\n"
+     "Delete grace:   7d\n"},
+    {"peer-set kvm2 --networks dr,prod --quota 2GiB --max-protections 3 --delete-grace 7d",
+     "PUT /v1/peers/kvm2",
+     "{\"networks\":[\"dr\",\"prod\"],\"quota_bytes\":2147483648,\"max_protections\":3,"
+     "\"delete_grace_seconds\":604800}",
+     "{\"name\":\"kvm2\"}", "Peer 'kvm2' set\n"},
+    {"peer-set kvm2 --networks -", "PUT /v1/peers/kvm2", "{\"networks\":[]}", "{}",
+     "Peer 'kvm2' set\n"},
+    {"peer-set kvm2 --quota 0 --delete-grace 0s", "PUT /v1/peers/kvm2",
+     "{\"quota_bytes\":0,\"delete_grace_seconds\":0}", "{}", "Peer 'kvm2' set\n"},
+    {"peer-invite --networks 'lab net,dr'", "POST /v1/peers/invite",
+     "{\"networks\":[\"dr\",\"lab net\"]}",
+     "{\"token\":\"vr1.abc\",\"expires\":\"2026-11-23T01:14:17Z\"}", "vr1.abc\n"},
+    {"peer-join vr1.abc --networks dr", "POST /v1/peers/join",
+     "{\"token\":\"vr1.abc\",\"networks\":[\"dr\"]}", "{\"name\":\"kvm1\"}",
+     "Paired with 'kvm1'\n"},
     {"peer-remove kvm2", "DELETE /v1/peers/kvm2", "", "{}", "Peer 'kvm2' removed\n"},
     {"store-list", "GET /v1/stores", "",
      "[{\"name\":\"default\",\"path\":\"/srv\",\"bytes_free\":1073741824,"
@@ -1252,7 +1281,6 @@ main(int argc, char **argv)
     g_test_add_func("/cli/not-utf8", test_not_utf8);
     g_test_add_func("/cli/parse", test_parse);
     g_test_add_func("/cli/parse-mixed", test_parse_mixed);
-    g_test_add_func("/cli/near-match", test_near_match);
     g_test_add_func("/cli/help", test_help);
     g_test_add_func("/cli/help-text", test_help_text);
     g_test_add_func("/cli/version", test_version);

@@ -63,6 +63,32 @@ test_display(void)
     g_assert_cmpstr(none, ==, "");
 }
 
+static void
+test_shell_word(void)
+{
+    static const struct {
+        const char *word;
+        const char *shown;
+    } words[] = {
+        {"dr", "dr"},
+        {"dr,prod-2", "dr,prod-2"},
+        {"", "''"},
+        {"lab net", "'lab net'"},
+        {"$(reboot)", "'$(reboot)'"},
+        {"it's", "'it'\\''s'"},
+        {"a;b", "'a;b'"},
+        {"~root", "'~root'"},
+        {"a\\,b", "'a\\,b'"},
+        {"gr\303\274n", "gr\303\274n"},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(words); i++) {
+        g_autofree char *shown = vr_shell_word(words[i].word);
+
+        g_assert_cmpstr(shown, ==, words[i].shown);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -71,5 +97,6 @@ main(int argc, char **argv)
     g_test_add_func("/ids/names", test_names);
     g_test_add_func("/ids/disks-and-ids", test_disks_and_ids);
     g_test_add_func("/ids/display", test_display);
+    g_test_add_func("/ids/shell-word", test_shell_word);
     return g_test_run();
 }

@@ -98,20 +98,6 @@ test_scan(void)
     g_assert_cmpuint(last->line, ==, 6);
 }
 
-static void
-test_did_you_mean(void)
-{
-    static const char *const names[] = {"pause", "protect", "unprotect", "rp-list", NULL};
-    g_autofree char *long_word = g_strnfill(500, 'p');
-
-    g_assert_cmpstr(vr_did_you_mean("puase", names), ==, "pause");
-    g_assert_cmpstr(vr_did_you_mean("protekt", names), ==, "protect");
-    g_assert_cmpstr(vr_did_you_mean("rplist", names), ==, "rp-list");
-    g_assert_null(vr_did_you_mean("failover", names));
-    g_assert_null(vr_did_you_mean("", names));
-    g_assert_null(vr_did_you_mean(long_word, names));
-}
-
 int
 main(int argc, char **argv)
 {
@@ -119,6 +105,5 @@ main(int argc, char **argv)
     g_test_add_func("/keyfile/types", test_types);
     g_test_add_func("/keyfile/errors", test_errors);
     g_test_add_func("/keyfile/scan", test_scan);
-    g_test_add_func("/keyfile/did-you-mean", test_did_you_mean);
     return g_test_run();
 }

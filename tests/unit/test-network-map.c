@@ -41,11 +41,66 @@ test_good_names(void)
     g_assert_false(vr_network_name_valid(too_long));
 }
 
+static void
+test_list(void)
+{
+    static const struct {
+        const char *text;
+        const char *joined; /* with '|' between */
+        const char *back;
+    } lists[] = {
+        {"dr", "dr", "dr"},
+        {"prod,dr", "dr|prod", "dr,prod"},
+        {"dr,dr,prod,dr", "dr|prod", "dr,prod"},
+        {" dr , lab net ", "dr|lab net", "dr,lab net"},
+        {"a\\,b,c\\\\d", "a,b|c\\d", "a\\,b,c\\\\d"},
+        {"a\\b", "a\\b", "a\\\\b"},
+        {"-", "", "-"},
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(lists); i++) {
+        g_autoptr(GError) error = NULL;
+        g_auto(GStrv) names = vr_network_list_parse(lists[i].text, &error);
+        g_autofree char *joined = NULL;
+        g_autofree char *back = NULL;
+
+        g_assert_no_error(error);
+        joined = g_strjoinv("|", names);
+        g_assert_cmpstr(joined, ==, lists[i].joined);
+        back = vr_network_list_format((const char *const *) names);
+        g_assert_cmpstr(back, ==, lists[i].back);
+    }
+}
+
+static void
+test_bad_lists(void)
+{
+    static const char *const bad[] = {"",     ",",   "dr,",   ",dr",   "dr,,x",
+                                      "-,dr", "a/b", "dr,..", "x\nz,y"};
+    GString *many = g_string_new("n");
+    g_autoptr(GError) error = NULL;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) refused = NULL;
+
+        g_assert_null(vr_network_list_parse(bad[i], &refused));
+        g_assert_error(refused, VR_ERROR, VR_ERROR_INVALID);
+        g_assert_cmpstr(vr_error_slug(refused), ==, "bad-network-name");
+    }
+    for (guint i = 0; i < VR_NETWORK_LIST_MAX; i++)
+        g_string_append_printf(many, ",n%u", i);
+    g_assert_null(vr_network_list_parse(many->str, &error));
+    g_assert_cmpstr(vr_error_slug(error), ==, "too-many-networks");
+    g_string_free(many, TRUE);
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/network-map/bad-names", test_bad_names);
     g_test_add_func("/network-map/good-names", test_good_names);
+    g_test_add_func("/network-map/list", test_list);
+    g_test_add_func("/network-map/bad-lists", test_bad_lists);
     return g_test_run();
 }

@@ -390,7 +390,7 @@ invite(Fixture *f, const char *name, gint64 expires_us)
         vr_token_new("host-b", vr_identity_fingerprint(f->server_id), addresses, expires_us);
     g_autofree char *hash = vr_sha256_hex(token->secret, strlen(token->secret));
 
-    g_assert_true(vr_state_invite_add(f->state, hash, name, expires_us, NULL));
+    g_assert_true(vr_state_invite_add(f->state, hash, name, NULL, expires_us, NULL));
     return token;
 }
 

@@ -39,9 +39,11 @@ test_defaults(void)
                     "initial-start = now\n"
                     "start-guard = normal\n"
                     "commit-after = never\n"
+                    "allow-remote-failover = no\n"
                     "test-cleanup-after = 14d\n"
                     "scratch-limit = 10%\n"
                     "shutdown-timeout = 5min\n");
+    g_assert_false(built_in->allow_remote_failover);
     g_assert_cmpstr(built_in->name, ==, "default");
     g_assert_cmpstr(empty->name, ==, "gold");
 }
@@ -66,6 +68,7 @@ test_every_key(void)
                                "initial-start = 2026-11-23T20:00:00.000Z\n"
                                "start-guard = strict\n"
                                "commit-after = 30min\n"
+                               "allow-remote-failover = yes\n"
                                "test-cleanup-after = 1d\n"
                                "scratch-limit = 25%\n"
                                "shutdown-timeout = 90s\n";
@@ -83,6 +86,7 @@ test_every_key(void)
     g_assert_cmpuint(policy->bandwidth_windows->len, ==, 2);
     g_assert_cmpuint(policy->start_guard, ==, VR_START_GUARD_STRICT);
     g_assert_cmpuint(policy->scratch_limit_percent, ==, 25);
+    g_assert_true(policy->allow_remote_failover);
     dump = vr_policy_to_text(policy);
     again = parse(dump, &error);
     g_assert_no_error(error);

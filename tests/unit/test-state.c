@@ -61,7 +61,12 @@ assert_slug(GError **error, VrError code, const char *slug)
 static void
 add_peer(Fixture *f, const char *fingerprint, const char *name)
 {
-    VrPeer peer = {(char *) fingerprint, (char *) name, (char *) "10.0.0.1:16540", 5, 0};
+    VrPeer peer = {
+        .fingerprint = (char *) fingerprint,
+        .name = (char *) name,
+        .address = (char *) "10.0.0.1:16540",
+        .added_us = 5,
+    };
 
     g_assert_true(vr_state_peer_put(f->state, &peer, NULL));
 }
@@ -449,7 +454,12 @@ test_job(Fixture *f, gconstpointer data)
 static void
 test_peer(Fixture *f, gconstpointer data)
 {
-    VrPeer peer = {(char *) FPR2, (char *) "b", (char *) "10.0.0.2:1", 5, 0};
+    VrPeer peer = {
+        .fingerprint = (char *) FPR2,
+        .name = (char *) "b",
+        .address = (char *) "10.0.0.2:1",
+        .added_us = 5,
+    };
     VrNetmapRow map = {(char *) FPR, (char *) "prod", (char *) "dr", NULL};
     g_autoptr(VrPeer) back = NULL;
     g_autoptr(GPtrArray) list = NULL;
@@ -490,23 +500,87 @@ test_peer(Fixture *f, gconstpointer data)
 }
 
 static void
+test_peer_limits(Fixture *f, gconstpointer data)
+{
+    static const char *const offered[] = {"prod", "dr", "dr", NULL};
+    static const char *const none[] = {NULL};
+    g_autoptr(VrPeer) fresh = NULL;
+    g_autoptr(VrPeer) set = NULL;
+    g_auto(GStrv) names = NULL;
+    g_auto(GStrv) left = NULL;
+    g_autoptr(GError) error = NULL;
+
+    add_peer(f, FPR, "b");
+    fresh = vr_state_peer_get(f->state, "b", &error);
+    g_assert_cmpuint(fresh->quota_bytes, ==, 0);
+    g_assert_cmpuint(fresh->max_protections, ==, VR_PEER_PROTECTIONS_MAX);
+    g_assert_cmpint(fresh->delete_grace_us, ==, 7 * G_TIME_SPAN_DAY);
+    left = vr_state_peer_networks(f->state, FPR, &error);
+    g_assert_cmpuint(g_strv_length(left), ==, 0);
+    g_clear_pointer(&left, g_strfreev);
+
+    g_assert_true(vr_state_peer_set_quota(f->state, FPR, G_GUINT64_CONSTANT(5) << 40, &error));
+    g_assert_true(vr_state_peer_set_max_protections(f->state, FPR, 3, &error));
+    g_assert_true(vr_state_peer_set_delete_grace(f->state, FPR, G_TIME_SPAN_HOUR, &error));
+    g_assert_true(vr_state_peer_set_networks(f->state, FPR, offered, &error));
+    /* Pairing anew keeps what the operator has said. */
+    add_peer(f, FPR, "c");
+    reopen(f);
+    set = vr_state_peer_get(f->state, "c", &error);
+    g_assert_cmpuint(set->quota_bytes, ==, G_GUINT64_CONSTANT(5) << 40);
+    g_assert_cmpuint(set->max_protections, ==, 3);
+    g_assert_cmpint(set->delete_grace_us, ==, G_TIME_SPAN_HOUR);
+    names = vr_state_peer_networks(f->state, FPR, &error);
+    g_assert_cmpuint(g_strv_length(names), ==, 2);
+    g_assert_cmpstr(names[0], ==, "dr");
+    g_assert_cmpstr(names[1], ==, "prod");
+    g_assert_true(vr_state_peer_set_networks(f->state, FPR, none, &error));
+    left = vr_state_peer_networks(f->state, FPR, &error);
+    g_assert_cmpuint(g_strv_length(left), ==, 0);
+}
+
+static void
+test_invite_networks(Fixture *f, gconstpointer data)
+{
+    static const char *const offered[] = {"dr", "a,b", NULL};
+    static const char *const none[] = {NULL};
+    g_auto(GStrv) names = NULL;
+    g_auto(GStrv) empty = NULL;
+    g_auto(GStrv) unsaid = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(vr_state_invite_add(f->state, "h1", NULL, offered, 1000, &error));
+    g_assert_true(vr_state_invite_add(f->state, "h2", NULL, none, 1000, &error));
+    g_assert_true(vr_state_invite_add(f->state, "h3", NULL, NULL, 1000, &error));
+    reopen(f);
+    g_assert_true(vr_state_invite_use(f->state, "h1", 10, NULL, &names, &error));
+    g_assert_cmpstr(names[0], ==, "a,b");
+    g_assert_cmpstr(names[1], ==, "dr");
+    g_assert_null(names[2]);
+    g_assert_true(vr_state_invite_use(f->state, "h2", 10, NULL, &empty, &error));
+    g_assert_cmpuint(g_strv_length(empty), ==, 0);
+    g_assert_true(vr_state_invite_use(f->state, "h3", 10, NULL, &unsaid, &error));
+    g_assert_null(unsaid);
+}
+
+static void
 test_invite(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *name = NULL;
 
-    g_assert_true(vr_state_invite_add(f->state, "h1", "kvm1", 1000, &error));
-    g_assert_true(vr_state_invite_add(f->state, "h2", NULL, 1000, &error));
-    g_assert_false(vr_state_invite_use(f->state, "h3", 10, NULL, &error));
+    g_assert_true(vr_state_invite_add(f->state, "h1", "kvm1", NULL, 1000, &error));
+    g_assert_true(vr_state_invite_add(f->state, "h2", NULL, NULL, 1000, &error));
+    g_assert_false(vr_state_invite_use(f->state, "h3", 10, NULL, NULL, &error));
     assert_slug(&error, VR_ERROR_AUTH, "token-unknown");
-    g_assert_false(vr_state_invite_use(f->state, "h2", 1000, NULL, &error));
+    g_assert_false(vr_state_invite_use(f->state, "h2", 1000, NULL, NULL, &error));
     assert_slug(&error, VR_ERROR_AUTH, "token-expired");
-    g_assert_true(vr_state_invite_use(f->state, "h1", 10, &name, &error));
+    g_assert_true(vr_state_invite_use(f->state, "h1", 10, &name, NULL, &error));
     g_assert_cmpstr(name, ==, "kvm1");
-    g_assert_false(vr_state_invite_use(f->state, "h1", 10, NULL, &error));
+    g_assert_false(vr_state_invite_use(f->state, "h1", 10, NULL, NULL, &error));
     assert_slug(&error, VR_ERROR_AUTH, "token-used");
     reopen(f);
-    g_assert_false(vr_state_invite_use(f->state, "h1", 10, NULL, &error));
+    g_assert_false(vr_state_invite_use(f->state, "h1", 10, NULL, NULL, &error));
     assert_slug(&error, VR_ERROR_AUTH, "token-used");
 }
 
@@ -549,7 +623,9 @@ main(int argc, char **argv)
     ADD("rp", test_rp);
     ADD("job", test_job);
     ADD("peer", test_peer);
+    ADD("peer-limits", test_peer_limits);
     ADD("invite", test_invite);
+    ADD("invite-networks", test_invite_networks);
     ADD("store", test_store);
     return g_test_run();
 }
