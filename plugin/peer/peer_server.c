@@ -89,13 +89,13 @@ authorise(const VrHttpRequest *request, gpointer data, GError **error)
 }
 
 gboolean
-vr_peer_server_start(VrPeerServer *self, const char *listen, const char *spool_dir, GError **error)
+vr_peer_server_start(VrPeerServer *self, const char *listen, guint connections, GError **error)
 {
     self->http = vr_http_server_new_tls(listen, self->identity, error);
     if (!self->http)
         return FALSE;
     vr_http_server_set_authorise(self->http, authorise, self);
-    vr_http_server_set_spool_dir(self->http, spool_dir);
+    vr_http_server_set_peer_connections(self->http, connections);
     vr_peer_routes_join(self->http, self);
     vr_peer_routes_protection(self->http, self);
     vr_peer_routes_cycle(self->http, self);
