@@ -20,7 +20,7 @@ vr_char_safe(gunichar c)
 static void
 append_escaped(GString *out, gunichar c)
 {
-    g_string_append_printf(out, c <= 0xff ? "\\x%02x" : "\\u{%04x}", c);
+    g_string_append_printf(out, c < 0x80 ? "\\x%02x" : "\\u{%04x}", c);
 }
 
 static char *
@@ -32,7 +32,7 @@ escape(const char *text, const char *kept)
         gunichar c = g_utf8_get_char_validated(text, -1);
 
         if (c == (gunichar) -1 || c == (gunichar) -2) {
-            append_escaped(out, (guchar) *text++);
+            g_string_append_printf(out, "\\x%02x", (guchar) *text++);
             continue;
         }
         if (vr_char_safe(c) || (c < 0x80 && strchr(kept, (int) c)))

@@ -19,7 +19,7 @@ test_text(void)
         {"\x1b[2J\x07\x7f", "\\x1b[2J\\x07\\x7f", NULL},
         {"\xc2\x9b"
          "31m",
-         "\\x9b31m", NULL},
+         "\\u{009b}31m", NULL},
         {"\xff\xc0\xaf\xe2\x80", "\\xff\\xc0\\xaf\\xe2\\x80", NULL},
         {"\xe2\x80\xaa\xe2\x80\xae", "\\u{202a}\\u{202e}", NULL},
         {"\xe2\x81\xa6\xe2\x81\xa9", "\\u{2066}\\u{2069}", NULL},
