@@ -78,6 +78,8 @@ static const VrKeySpec specs[] = {
     {"daemon", "workers", VR_KEY_UINT, offsetof(VrConfig, workers), .min = 1, .max = 4},
     {"daemon", "max-transfers", VR_KEY_UINT, offsetof(VrConfig, max_transfers), .min = 1,
      .max = 64},
+    {"daemon", "peer-connections", VR_KEY_UINT, offsetof(VrConfig, peer_connections), .min = 8,
+     .max = 1024},
     {"daemon", "log-level", VR_KEY_ENUM, offsetof(VrConfig, log_level), .names = log_levels},
 };
 
@@ -117,6 +119,7 @@ defaults(const char *file)
     self->name = default_name();
     self->workers = 2;
     self->max_transfers = 2;
+    self->peer_connections = 32;
     self->log_level = 2;
     return self;
 }

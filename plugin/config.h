@@ -11,13 +11,14 @@ typedef struct {
     char *state_dir;
     char *runtime_dir;
     char *libvirt_uri;
-    char *listen;        /* ADDR:PORT */
-    char *address;       /* HOST:PORT that peers are told; NULL: found out */
-    char *name;          /* of this host */
-    guint workers;       /* copy workers a transfer, 1..4 */
-    guint max_transfers; /* cycles at once of any kind, 1..64; with 1 an initial replication holds
-                            up all */
-    guint log_level;     /* index into error, warning, message, info, debug */
+    char *listen;           /* ADDR:PORT */
+    char *address;          /* HOST:PORT that peers are told; NULL: found out */
+    char *name;             /* of this host */
+    guint workers;          /* copy workers a transfer, 1..4 */
+    guint max_transfers;    /* cycles at once of any kind, 1..64; with 1 an initial replication
+                               holds up all */
+    guint peer_connections; /* of one peer to this host at once, 8..1024 */
+    guint log_level;        /* index into error, warning, message, info, debug */
 } VrConfig;
 
 void vr_config_free(VrConfig *self);

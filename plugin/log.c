@@ -4,8 +4,14 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "policies/display.h"
+#include "policies/log_limit.h"
+
 static GLogLevelFlags shown;
 static gboolean journal;
+static GMutex limit_lock; /* guards limit */
+static VrLogLimit *limit;
+static GPrivate peer_key = G_PRIVATE_INIT(g_free); /* whom this thread works for; none: us */
 
 static const char *
 field(const GLogField *fields, gsize n, const char *key)
@@ -29,19 +35,68 @@ level_name(GLogLevelFlags level)
     return level & G_LOG_LEVEL_INFO ? "info" : "debug";
 }
 
+void
+vr_log_of_peer(const char *fingerprint)
+{
+    if (g_strcmp0(g_private_get(&peer_key), fingerprint) != 0)
+        g_private_replace(&peer_key, g_strdup(fingerprint));
+}
+
+/* (transfer full): what is written for @message, NULL: nothing, its peer has caused enough. */
+static char *
+line_of(const char *message)
+{
+    const char *peer = g_private_get(&peer_key);
+    g_autofree char *text = vr_display_text(message);
+    guint suppressed = 0;
+    gboolean may = TRUE;
+
+    if (peer) {
+        g_mutex_lock(&limit_lock);
+        may = vr_log_limit_take(limit, peer, g_get_monotonic_time(), &suppressed);
+        g_mutex_unlock(&limit_lock);
+    }
+    if (!may)
+        return NULL;
+    if (suppressed == 0)
+        return g_steal_pointer(&text);
+    return g_strdup_printf("%s (%u lines caused by peer %.16s were not written)", text, suppressed,
+                           peer);
+}
+
+static void
+write_journal(GLogLevelFlags level, const GLogField *fields, gsize n, const char *line)
+{
+    g_autofree GLogField *copy = g_memdup2(fields, n * sizeof(*fields));
+
+    for (gsize i = 0; i < n; i++) {
+        if (g_str_equal(copy[i].key, "MESSAGE")) {
+            copy[i].value = line;
+            copy[i].length = -1;
+        }
+    }
+    (void) g_log_writer_journald(level, copy, n, NULL);
+}
+
 static GLogWriterOutput
-write_log(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user_data)
+write_log(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user_data G_GNUC_UNUSED)
 {
     g_autoptr(GDateTime) now = NULL;
     g_autofree char *when = NULL;
+    g_autofree char *line = NULL;
 
     if ((level & shown) == 0)
         return G_LOG_WRITER_HANDLED;
-    if (journal)
-        return g_log_writer_journald(level, fields, n, user_data);
+    line = line_of(field(fields, n, "MESSAGE"));
+    if (!line)
+        return G_LOG_WRITER_HANDLED;
+    if (journal) {
+        write_journal(level, fields, n, line);
+        return G_LOG_WRITER_HANDLED;
+    }
     now = g_date_time_new_now_utc();
     when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S.%fZ");
-    (void) fprintf(stderr, "%s %s: %s\n", when, level_name(level), field(fields, n, "MESSAGE"));
+    (void) fprintf(stderr, "%s %s: %s\n", when, level_name(level), line);
     return G_LOG_WRITER_HANDLED;
 }
 
@@ -59,6 +114,7 @@ vr_log_init(guint level)
     shown = 0;
     for (guint i = 0; i <= level && i < G_N_ELEMENTS(levels); i++)
         shown |= levels[i];
+    limit = vr_log_limit_new();
     journal = g_log_writer_is_journald(STDERR_FILENO);
     g_log_set_writer_func(write_log, NULL, NULL);
 }

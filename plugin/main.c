@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <glib-unix.h>
@@ -200,7 +201,7 @@ start_servers(Daemon *self, GError **error)
         return FALSE;
     self->peer_server =
         vr_peer_server_new(app->state, app->identity, app->config->name, &vr_peer_ops, app);
-    if (!vr_peer_server_start(self->peer_server, app->config->listen, app->config->state_dir,
+    if (!vr_peer_server_start(self->peer_server, app->config->listen, app->config->peer_connections,
                               error))
         return FALSE;
     self->local = vr_http_server_new_unix(socket, SOCKET_GROUP, error);
@@ -312,6 +313,18 @@ serve(const Options *options, GError **error)
     return ok;
 }
 
+/* The soft limit is for programs that use select(). */
+static void
+raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -333,6 +346,7 @@ main(int argc, char **argv)
     }
     if (options.list_faults)
         return list_faults();
+    raise_file_limit();
     vr_http_global_init();
     vr_virerr_init();
     if (serve(&options, &error))

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "policies/display.h"
+
 static gboolean
 is_lower_hex(char c)
 {
@@ -71,7 +73,7 @@ vr_display_name(const char *name, guint max_chars)
     for (const char *c = valid; *c && count < max_chars; c = g_utf8_next_char(c), count++) {
         gunichar letter = g_utf8_get_char(c);
 
-        if (g_unichar_isprint(letter))
+        if (vr_char_safe(letter))
             g_string_append_unichar(shown, letter);
         else
             g_string_append_c(shown, '?');

@@ -24,8 +24,8 @@ gboolean vr_disk_name_valid(const char *name);
 /** Cycle, generation and job ids: 32 lower-case hex digits. */
 gboolean vr_cycle_id_valid(const char *id);
 
-/** A copy in which everything but printable UTF-8 is '?', cut after @max_chars characters: for
- *  names that others chose and we only show. (transfer full) */
+/** A copy in which everything but safe UTF-8 (vr_char_safe()) is '?', cut after @max_chars
+ * characters: for names that others chose and we only show. (transfer full) */
 char *vr_display_name(const char *name, guint max_chars);
 
 /** @word as a shell takes it, quoted only where it must be: for the commands in an error's action.

@@ -21,6 +21,9 @@
 #define SILENCE_S 30L
 #define IDLE_S 50L
 #define ANSWER_MAX ((gsize) (1024 * 1024))
+/* Of the daemon of this host, which lists 10,000 recovery points in one answer. */
+#define OWN_ANSWER_MAX (16 * ANSWER_MAX)
+#define OWN_MAX_VALUES (1024u * 1024)
 
 struct _VrHttp {
     CURL *curl;
@@ -438,6 +441,7 @@ vr_http_json(VrHttp *self, const char *method, const char *path, JsonNode *body,
     g_autofree char *text = body ? vr_json_to_text(body) : NULL;
     g_autoptr(GBytes) answer = NULL;
     g_autoptr(JsonNode) node = NULL;
+    gsize answer_max = self->unix_socket ? OWN_ANSWER_MAX : ANSWER_MAX;
     VrHttpCall call = {
         .method = method,
         .path = path,
@@ -445,7 +449,7 @@ vr_http_json(VrHttp *self, const char *method, const char *path, JsonNode *body,
         .body = text,
         .body_len = text ? strlen(text) : 0,
         .body_fd = -1,
-        .answer_max = 16 * ANSWER_MAX,
+        .answer_max = answer_max,
         .timeout_s = timeout_s,
         .quiet_peer = timeout_s > 0,
     };
@@ -453,8 +457,9 @@ vr_http_json(VrHttp *self, const char *method, const char *path, JsonNode *body,
     if (!vr_http_call(self, &call, &answer, cancel, error))
         return FALSE;
     if (g_bytes_get_size(answer) > 0) {
-        node = vr_json_parse(g_bytes_get_data(answer, NULL), g_bytes_get_size(answer),
-                             16 * ANSWER_MAX, error);
+        node = vr_json_parse_large(g_bytes_get_data(answer, NULL), g_bytes_get_size(answer),
+                                   answer_max,
+                                   self->unix_socket ? OWN_MAX_VALUES : VR_JSON_MAX_VALUES, error);
         if (!node) {
             g_prefix_error(error, "answer of %s: ", self->peer);
             return FALSE;

@@ -14,6 +14,7 @@ typedef struct {
     const char *end;
     guint depth;
     guint keys;
+    guint values, max_values;
     const char *why; /* set when refused */
 } Scan;
 
@@ -197,6 +198,8 @@ scan_value(Scan *scan)
     skip_space(scan);
     if (scan->p >= scan->end)
         return refuse(scan, "an early end");
+    if (++scan->values > scan->max_values)
+        return refuse(scan, "too many values");
     if (*scan->p == '{')
         return scan_container(scan, '}', TRUE);
     if (*scan->p == '[')
@@ -243,7 +246,13 @@ bad_json(GError **error, const char *why)
 JsonNode *
 vr_json_parse(const char *data, gsize len, gsize max_bytes, GError **error)
 {
-    Scan scan = {.p = data, .end = data + len};
+    return vr_json_parse_large(data, len, max_bytes, VR_JSON_MAX_VALUES, error);
+}
+
+JsonNode *
+vr_json_parse_large(const char *data, gsize len, gsize max_bytes, guint max_values, GError **error)
+{
+    Scan scan = {.p = data, .end = data + len, .max_values = max_values};
     g_autoptr(JsonParser) parser = NULL;
     g_autoptr(JsonNode) node = NULL;
 

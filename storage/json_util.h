@@ -9,15 +9,21 @@ G_BEGIN_DECLS
 
 #define VR_JSON_MAX_BYTES ((gsize) (1024 * 1024))
 #define VR_JSON_MAX_DEPTH 16
+/** What a message between hosts holds at most: a page of recovery points has 10,000. */
+#define VR_JSON_MAX_VALUES 16384u
 
 /**
  * vr_json_parse:
  *
  * At most @max_bytes of valid UTF-8, RFC 8259 only (no comments), nested at most VR_JSON_MAX_DEPTH,
- * integers within int64, no key twice in one object, no NUL in strings. Errors: INVALID "bad-json".
- * (transfer full)
+ * at most VR_JSON_MAX_VALUES values (an object or array counts as one more than what is in it),
+ * integers within int64, no key twice in one object, no NUL in strings. What is refused has cost no
+ * memory. Errors: INVALID "bad-json". (transfer full)
  */
 JsonNode *vr_json_parse(const char *data, gsize len, gsize max_bytes, GError **error);
+/** The same with up to @max_values: for what this host has written itself. */
+JsonNode *vr_json_parse_large(const char *data, gsize len, gsize max_bytes, guint max_values,
+                              GError **error);
 /** Without white space. (transfer full) */
 char *vr_json_to_text(JsonNode *node);
 char *vr_json_object_to_text(JsonObject *object);

@@ -11,6 +11,8 @@
 #define PAGE_RECORDS 32768
 #define JSON_TIMEOUT_S 120
 #define COMMIT_TIMEOUT_S 1800
+/* More than a host may have. */
+#define RPS_MAX 20000u
 
 struct _VrPeerClient {
     char *name;        /* owned */
@@ -228,32 +230,58 @@ vr_peer_client_head(VrPeerClient *self, const char *uuid, VrRecoveryPoint **ret_
     return TRUE;
 }
 
-GPtrArray *
-vr_peer_client_rps(VrPeerClient *self, const char *uuid, GCancellable *cancel, GError **error)
+static guint64
+last_number(const GPtrArray *rps)
 {
-    g_autofree char *path = protection_path(uuid, "/rps");
+    return rps->len > 0 ? ((const VrRecoveryPoint *) rps->pdata[rps->len - 1])->number : 0;
+}
+
+/* One page behind RP @after, added to @rps. @ret_n: how many it had. */
+static gboolean
+rps_page(VrPeerClient *self, const char *uuid, guint64 after, GPtrArray *rps, guint *ret_n,
+         GCancellable *cancel, GError **error)
+{
+    g_autofree char *rest = g_strdup_printf("/rps?after=%" G_GUINT64_FORMAT, after);
+    g_autofree char *path = protection_path(uuid, rest);
     g_autoptr(JsonNode) answer = object_call(self, "GET", path, NULL, cancel, error);
-    g_autoptr(GPtrArray) rps =
-        g_ptr_array_new_with_free_func((GDestroyNotify) vr_recovery_point_free);
-    JsonNode *list;
-    JsonArray *array;
+    JsonArray *array = answer ? vr_json_array_in(json_node_get_object(answer), "rps") : NULL;
+    guint n = array ? json_array_get_length(array) : 0;
+    gboolean ok = array && n <= VR_PEER_RPS_PAGE;
 
     if (!answer)
-        return NULL;
-    list = json_object_get_member(json_node_get_object(answer), "rps");
-    if (!list || !JSON_NODE_HOLDS_ARRAY(list)) {
-        vr_set_error(error, VR_ERROR_INVALID, "bad-message", NULL,
-                     "peer '%s' sent no list of recovery points", self->name);
-        return NULL;
-    }
-    array = json_node_get_array(list);
-    for (guint i = 0; i < json_array_get_length(array); i++) {
+        return FALSE;
+    for (guint i = 0; ok && i < n; i++) {
         VrRecoveryPoint *rp = vr_recovery_point_from_json(json_array_get_element(array, i), error);
 
         if (!rp)
-            return NULL;
+            return FALSE;
         g_ptr_array_add(rps, rp);
+        ok = rp->number > after;
+        after = rp->number;
     }
+    *ret_n = n;
+    if (!ok)
+        vr_set_error(error, VR_ERROR_INVALID, "bad-message", NULL,
+                     "peer '%s' sent no list of recovery points", self->name);
+    return ok;
+}
+
+GPtrArray *
+vr_peer_client_rps(VrPeerClient *self, const char *uuid, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GPtrArray) rps =
+        g_ptr_array_new_with_free_func((GDestroyNotify) vr_recovery_point_free);
+    guint n;
+
+    do {
+        if (!rps_page(self, uuid, last_number(rps), rps, &n, cancel, error))
+            return NULL;
+        if (rps->len > RPS_MAX) {
+            vr_set_error(error, VR_ERROR_INVALID, "bad-message", NULL,
+                         "peer '%s' sent more than %u recovery points", self->name, RPS_MAX);
+            return NULL;
+        }
+    } while (n == VR_PEER_RPS_PAGE);
     return g_steal_pointer(&rps);
 }
 

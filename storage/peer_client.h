@@ -104,6 +104,8 @@ VrRecoveryPoint *vr_peer_client_commit(VrPeerClient *self, const char *uuid,
 gboolean vr_peer_client_abort(VrPeerClient *self, const char *uuid, const char *cycle,
                               GCancellable *cancel, GError **error);
 
+/** Recovery points in one answer: those behind the number that the request names. */
+#define VR_PEER_RPS_PAGE 1000u
 #define VR_ATTACHMENT_MAX (G_GUINT64_CONSTANT(512) << 20)
 
 /** A sink for vr_copy_run(). @client borrowed, outlives the sink. */

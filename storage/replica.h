@@ -66,6 +66,9 @@ gboolean vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body
 gboolean vr_replica_has_attachment(VrReplica *self, const char *sha256);
 gboolean vr_replica_put_attachment(VrReplica *self, const char *cycle, const char *sha256, int fd,
                                    GError **error);
+/** Directory in the store for temporary files of the open cycle @cycle. (transfer full) Errors:
+ * TRANSIENT "cycle-unknown" (it is not open). */
+char *vr_replica_cycle_dir(VrReplica *self, const char *cycle, GError **error);
 
 /**
  * vr_replica_commit: (T3 .. T7)

@@ -9,6 +9,7 @@
 #include "storage/state_protection.h"
 
 #define INDEX_MAX_BYTES ((gsize) 64 * 1024 * 1024)
+#define INDEX_MAX_VALUES (8u * 1024 * 1024)
 
 static const char *const own_names[] = {"rp", "incoming", "attachments", NULL};
 
@@ -205,7 +206,8 @@ index_newest(VrReplica *self)
     g_autofree char *path = vr_replica_path(self, "manifest.json");
     gsize len = 0;
     g_autofree char *text = vr_read_file(path, INDEX_MAX_BYTES, &len, NULL);
-    g_autoptr(JsonNode) node = text ? vr_json_parse(text, len, INDEX_MAX_BYTES, NULL) : NULL;
+    g_autoptr(JsonNode) node =
+        text ? vr_json_parse_large(text, len, INDEX_MAX_BYTES, INDEX_MAX_VALUES, NULL) : NULL;
     JsonObject *object = node ? vr_json_object(node, "index", NULL) : NULL;
     JsonNode *points = object ? json_object_get_member(object, "rps") : NULL;
     guint64 newest = 0, number;

@@ -325,3 +325,15 @@ vr_replica_put_attachment(VrReplica *self, const char *cycle, const char *sha256
     g_rw_lock_reader_unlock(&self->io);
     return ok;
 }
+
+char *
+vr_replica_cycle_dir(VrReplica *self, const char *cycle, GError **error)
+{
+    char *dir = NULL;
+
+    g_rw_lock_reader_lock(&self->io);
+    if (check_open(self, cycle, error))
+        dir = vr_replica_path(self, "incoming/%s", cycle);
+    g_rw_lock_reader_unlock(&self->io);
+    return dir;
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cli/cli_format.h"
 
+#include "policies/display.h"
 #include "policies/units.h"
 
 #include <string.h>
@@ -76,29 +77,14 @@ vr_cli_format_time(const char *rfc3339)
     utc = g_date_time_new_from_iso8601(rfc3339, NULL);
     local = utc ? g_date_time_to_local(utc) : NULL;
     if (!local)
-        return g_strdup(rfc3339);
+        return vr_cli_escape(rfc3339);
     return g_date_time_format(local, "%Y-%m-%d %H:%M:%S %z");
 }
 
 char *
 vr_cli_escape(const char *text)
 {
-    GString *out = g_string_new(NULL);
-
-    while (*text) {
-        gunichar c = g_utf8_get_char_validated(text, -1);
-        gboolean broken = c == (gunichar) -1 || c == (gunichar) -2;
-        const char *next = broken ? text + 1 : g_utf8_next_char(text);
-
-        if (broken || g_unichar_iscntrl(c)) {
-            for (; text < next; text++)
-                g_string_append_printf(out, "\\x%02x", (guchar) *text);
-        } else {
-            g_string_append_len(out, text, next - text);
-        }
-        text = next;
-    }
-    return g_string_free(out, FALSE);
+    return vr_display_text(text);
 }
 
 gsize

@@ -20,10 +20,10 @@ char *vr_cli_format_rate(double bytes_per_second);
 char *vr_cli_format_interval(gint64 seconds);
 
 /** RFC 3339 to local time with offset, "2026-11-23 02:14:17 +0100"; "-" for NULL; what cannot be
- *  read comes back as it is. */
+ *  read comes back escaped. */
 char *vr_cli_format_time(const char *rfc3339);
 
-/** What must not reach a terminal, control characters and broken UTF-8, as \\xNN. */
+/** What must not reach a terminal, as vr_display_text() has it. */
 char *vr_cli_escape(const char *text);
 
 /** Columns @text takes on a terminal. */

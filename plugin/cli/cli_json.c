@@ -2,6 +2,7 @@
 #include "plugin/cli/cli_json.h"
 
 #include "plugin/cli/cli_format.h"
+#include "policies/display.h"
 
 JsonObject *
 vr_cli_json_object(JsonNode *node)
@@ -142,10 +143,30 @@ vr_cli_json_node(JsonObject *object)
     return node;
 }
 
+/* Of JSON only strings hold such characters, and there \\uNNNN means the same. */
+static char *
+escape_json(const char *text)
+{
+    GString *out = g_string_new(NULL);
+
+    for (const char *p = text; *p; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+
+        if (vr_char_safe(c))
+            g_string_append_unichar(out, c);
+        else if (c > 0xffff)
+            g_string_append_printf(out, "\\u%04x\\u%04x", 0xd7c0 + (c >> 10), 0xdc00 + (c & 0x3ff));
+        else
+            g_string_append_printf(out, "\\u%04x", c);
+    }
+    return g_string_free(out, FALSE);
+}
+
 void
 vr_cli_json_print(FILE *out, JsonNode *node)
 {
     g_autofree char *text = node ? json_to_string(node, FALSE) : g_strdup("{}");
+    g_autofree char *safe = escape_json(text);
 
-    fprintf(out, "%s\n", text);
+    fprintf(out, "%s\n", safe);
 }

@@ -43,7 +43,7 @@ char *vr_cli_json_interval(JsonObject *object, const char *key);
 void vr_cli_json_set(JsonObject *object, const char *key, const char *value);
 /** An object as a node; takes @object. */
 JsonNode *vr_cli_json_node(JsonObject *object);
-/** One line; NULL is printed as {}. */
+/** One line; NULL is printed as {}. What must not reach a terminal is escaped. */
 void vr_cli_json_print(FILE *out, JsonNode *node);
 
 G_END_DECLS

@@ -4,6 +4,7 @@
 #include "plugin/cli/cli_input.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_table.h"
+#include "policies/display.h"
 #include "policies/ids.h"
 #include "policies/units.h"
 
@@ -88,6 +89,7 @@ vr_cli_policy_dump(VrCli *cli, const VrCliArgs *args, GError **error)
 {
     g_autofree char *path = vr_cli_path("policies", vr_cli_args_text(args, "name"), NULL);
     g_autoptr(JsonNode) answer = NULL;
+    g_autofree char *shown = NULL;
     const char *text = NULL;
 
     if (!vr_cli_fetch(cli, path, &answer, error))
@@ -95,7 +97,8 @@ vr_cli_policy_dump(VrCli *cli, const VrCliArgs *args, GError **error)
     if (!answer)
         return TRUE;
     text = vr_cli_json_string(vr_cli_json_object(answer), "text");
-    fputs(text ? text : "", cli->out);
+    shown = vr_display_lines(text ? text : "");
+    fputs(shown, cli->out);
     return TRUE;
 }
 

@@ -14,6 +14,7 @@
 #include "storage/http.h"
 
 #define BACKLOG 64
+#define BACKLOG_TCP 512
 
 static gboolean
 somebody_answers(const struct sockaddr_un *address)
@@ -86,7 +87,7 @@ vr_listen_unix(const char *path, const char *group, GError **error)
 static int
 bind_tcp(const struct addrinfo *info)
 {
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
     int one = 1, zero = 0, saved;
 
     if (fd < 0)
@@ -94,7 +95,7 @@ bind_tcp(const struct addrinfo *info)
     (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (info->ai_family == AF_INET6)
         (void) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
-    if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+    if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG_TCP) == 0)
         return fd;
     saved = errno;
     close(fd);

@@ -10,6 +10,10 @@
 
 #define QUERY_MAX 16
 #define BODY_DEFAULT_MAX ((guint64) 1024 * 1024)
+#define MEMORY_DEFAULT ((guint64) 64 * 1024)
+/* What a parsed value takes for the two bytes that it needs at least, and how many there can be. */
+#define JSON_FACTOR 100
+#define JSON_MOST ((guint64) VR_JSON_MAX_VALUES * 2)
 
 typedef struct {
     GHashTable *query;
@@ -20,11 +24,11 @@ static enum MHD_Result
 collect_query(void *user, enum MHD_ValueKind kind G_GNUC_UNUSED, const char *key, const char *value)
 {
     QueryScan *scan = user;
-    g_autofree char *name = g_uri_unescape_string(key, NULL);
-    g_autofree char *text = g_uri_unescape_string(value ? value : "", NULL);
+    g_autofree char *name = vr_http_decode(key, NULL);
+    g_autofree char *text = vr_http_decode(value ? value : "", NULL);
 
-    if (!name || !text || !g_utf8_validate(text, -1, NULL) ||
-        g_hash_table_contains(scan->query, name) || g_hash_table_size(scan->query) >= QUERY_MAX) {
+    if (!name || !text || g_hash_table_contains(scan->query, name) ||
+        g_hash_table_size(scan->query) >= QUERY_MAX) {
         scan->bad = TRUE;
         return MHD_NO;
     }
@@ -45,7 +49,7 @@ read_query(struct MHD_Connection *mhd)
 
 VrHttpRequest *
 vr_http_request_new(VrHttpConnection *connection, struct MHD_Connection *mhd, const char *method,
-                    const char *raw_path, GCancellable *cancel)
+                    const char *raw_path, VrHttpBudget *budget, GCancellable *cancel)
 {
     VrHttpRequest *self = g_new0(VrHttpRequest, 1);
 
@@ -53,6 +57,7 @@ vr_http_request_new(VrHttpConnection *connection, struct MHD_Connection *mhd, co
     self->method = g_strdup(method);
     self->path = g_strdup(raw_path);
     self->query = read_query(mhd);
+    self->budget = budget;
     self->cancel = cancel;
     self->fd = -1;
     return self;
@@ -65,6 +70,11 @@ vr_http_request_free(VrHttpRequest *self)
         return;
     if (self->fd >= 0)
         close(self->fd);
+    if (self->buffer)
+        vr_http_budget_buffer_done(self->budget, self->buffer);
+    if (self->payer)
+        vr_http_budget_give(self->budget, self->payer, self->charge);
+    g_free(self->payer);
     g_clear_pointer(&self->json, json_node_unref);
     g_clear_pointer(&self->query, g_hash_table_unref);
     g_clear_error(&self->failure);
@@ -130,7 +140,7 @@ open_spool(VrHttpRequest *self, const char *dir, GError **error)
 }
 
 gboolean
-vr_http_request_open_body(VrHttpRequest *self, const char *spool_dir, GError **error)
+vr_http_request_check_length(const VrHttpRequest *self, GError **error)
 {
     guint64 max = self->route->body_max ? self->route->body_max : BODY_DEFAULT_MAX;
 
@@ -143,9 +153,42 @@ vr_http_request_open_body(VrHttpRequest *self, const char *spool_dir, GError **e
                      self->length, max);
         return FALSE;
     }
+    return TRUE;
+}
+
+/* The body, what is made of it, and what the handler needs. */
+static guint64
+memory_needed(const VrHttpRequest *self)
+{
+    guint64 bytes = self->route->memory ? self->route->memory : MEMORY_DEFAULT;
+
     if (self->route->body == VR_HTTP_BODY_FILE)
-        return open_spool(self, spool_dir, error);
-    g_byte_array_set_size(self->connection->buffer, 0);
+        return bytes;
+    bytes += self->length;
+    if (self->route->body == VR_HTTP_BODY_JSON)
+        bytes += self->length + MIN(self->length, JSON_MOST) * JSON_FACTOR;
+    return bytes;
+}
+
+gboolean
+vr_http_request_charge(VrHttpRequest *self, const char *payer, GError **error)
+{
+    if (!vr_http_budget_take(self->budget, payer, memory_needed(self), &self->charge, error))
+        return FALSE;
+    self->payer = g_strdup(payer);
+    return TRUE;
+}
+
+gboolean
+vr_http_request_open_body(VrHttpRequest *self, const char *spool_dir, GError **error)
+{
+    if (self->route->body == VR_HTTP_BODY_FILE)
+        return open_spool(self, spool_dir ? spool_dir : g_get_tmp_dir(), error);
+    if (self->route->body == VR_HTTP_BODY_NONE)
+        return TRUE;
+    self->buffer = vr_http_budget_buffer(self->budget);
+    g_byte_array_set_size(self->buffer, (guint) self->length);
+    g_byte_array_set_size(self->buffer, 0);
     return TRUE;
 }
 
@@ -179,14 +222,12 @@ vr_http_request_take(VrHttpRequest *self, const char *data, gsize len)
     else if (self->route->body == VR_HTTP_BODY_FILE)
         (void) write_spool(self, data, len, &self->failure);
     else
-        g_byte_array_append(self->connection->buffer, (const guint8 *) data, (guint) len);
+        g_byte_array_append(self->buffer, (const guint8 *) data, (guint) len);
 }
 
 gboolean
 vr_http_request_close_body(VrHttpRequest *self, GError **error)
 {
-    GByteArray *buffer = self->connection->buffer;
-
     if (self->received != self->length) {
         vr_set_error(error, VR_ERROR_INVALID, "bad-framing", NULL,
                      "the body is shorter than it was declared");
@@ -198,7 +239,8 @@ vr_http_request_close_body(VrHttpRequest *self, GError **error)
     }
     if (self->route->body != VR_HTTP_BODY_JSON || self->received == 0)
         return TRUE;
-    self->json = vr_json_parse((const char *) buffer->data, buffer->len, buffer->len, error);
+    self->json = vr_json_parse((const char *) self->buffer->data, self->buffer->len,
+                               self->buffer->len, error);
     return self->json != NULL;
 }
 
@@ -261,8 +303,8 @@ vr_http_request_object(const VrHttpRequest *self, GError **error)
 const guint8 *
 vr_http_request_bytes(const VrHttpRequest *self, gsize *ret_len)
 {
-    *ret_len = self->connection->buffer->len;
-    return self->connection->buffer->data;
+    *ret_len = self->buffer->len;
+    return self->buffer->data;
 }
 
 int

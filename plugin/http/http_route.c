@@ -1,27 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A path is cut at its slashes first and every segment decoded once after that, so an encoded slash
- * cannot make or hide a segment; a decoded value with a slash, a control character or a name of
- * dots only is refused. */
+ * cannot make or hide a segment; a decoded value with a slash, a character that is not safe to show
+ * or a name of dots only is refused. */
 #include <string.h>
 
 #include "plugin/http/http_server_private.h"
+#include "policies/display.h"
 #include "policies/error.h"
 
 #define PATH_MAX_LEN 1024
 #define SEGMENTS_MAX 12
 
+char *
+vr_http_decode(const char *raw, const char *illegal)
+{
+    g_autofree char *text = g_uri_unescape_string(raw, illegal);
+
+    if (!text || !g_utf8_validate(text, -1, NULL))
+        return NULL;
+    for (const char *p = text; *p; p = g_utf8_next_char(p)) {
+        if (!vr_char_safe(g_utf8_get_char(p)))
+            return NULL;
+    }
+    return g_steal_pointer(&text);
+}
+
 static char *
 decode_segment(const char *raw)
 {
-    g_autofree char *text = g_uri_unescape_string(raw, "/");
+    g_autofree char *text = vr_http_decode(raw, "/");
 
-    if (!text || !*text || !g_utf8_validate(text, -1, NULL) || strcmp(text, ".") == 0 ||
-        strcmp(text, "..") == 0)
+    if (!text || !*text || strcmp(text, ".") == 0 || strcmp(text, "..") == 0)
         return NULL;
-    for (const char *p = text; *p; p++) {
-        if ((guchar) *p < 0x20 || *p == 0x7f)
-            return NULL;
-    }
     return g_steal_pointer(&text);
 }
 

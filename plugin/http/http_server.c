@@ -5,7 +5,8 @@
  * body is swallowed first, so that the answer surely arrives.
  *
  * Paths and queries are not decoded by libmicrohttpd (see http_route.c). It only requests a client
- * certificate, so on_connection() makes the session require one. */
+ * certificate, so on_connection() makes the session require one. Connections from the network are
+ * accepted by the gate, which hands over those that have something to say. */
 #include "plugin/http/http_server.h"
 
 #include <arpa/inet.h>
@@ -28,21 +29,27 @@
 #define CONNECTION_MEMORY ((size_t) 128 * 1024)
 #define THREAD_STACK ((size_t) 1024 * 1024)
 #define IDLE_TIMEOUT_S 60u
-/* All workers of all transfers that a peer may be configured for, and some. */
+/* Of the UNIX socket; the gate keeps those of the network within their limits, which are lower. */
 #define MAX_CONNECTIONS 320u
-#define MAX_CONNECTIONS_PER_IP 280u
+#define MAX_CONNECTIONS_TLS 65536u
+#define PEER_CONNECTIONS 32u
+/* In the budget: everybody whose key nobody knows, and the people of this host, who have none. */
+#define UNKNOWN_PEER ""
 #define SWALLOW_MAX ((guint64) 16 * 1024 * 1024)
 
 struct _VrHttpServer {
     struct MHD_Daemon *daemon; /* owned; NULL until started */
-    int fd;                    /* owned until started, then the daemon's */
+    int fd;                    /* owned until started, then the daemon's or the gate's */
     guint16 port;
+    VrHttpGate *gate;     /* owned; NULL until started, and on the UNIX socket */
+    VrHttpBudget *budget; /* owned */
+    guint peer_connections;
+    int connections;            /* atomic */
     char *socket_path;          /* owned; NULL: TLS */
     const VrIdentity *identity; /* borrowed; NULL: UNIX socket */
     GArray *tables;             /* owned; VrHttpRouteTable */
     VrHttpAuthorise authorise;
     gpointer authorise_data;
-    char *spool_dir;      /* owned */
     GCancellable *cancel; /* owned */
 };
 
@@ -53,7 +60,9 @@ new_server(int fd)
 
     self->fd = fd;
     self->tables = g_array_new(FALSE, FALSE, sizeof(VrHttpRouteTable));
-    self->spool_dir = g_strdup(g_get_tmp_dir());
+    self->budget =
+        vr_http_budget_new(VR_HTTP_BUDGET_PEER, VR_HTTP_BUDGET_ALL, VR_HTTP_BUDGET_WAIT_US);
+    self->peer_connections = PEER_CONNECTIONS;
     self->cancel = g_cancellable_new();
     return self;
 }
@@ -92,16 +101,20 @@ vr_http_server_free(VrHttpServer *self)
     if (!self)
         return;
     g_cancellable_cancel(self->cancel);
+    vr_http_budget_close(self->budget);
+    if (self->gate)
+        vr_http_gate_stop(self->gate);
     if (self->daemon)
         MHD_stop_daemon(self->daemon);
-    else if (self->fd >= 0)
+    vr_http_gate_free(self->gate);
+    if (self->fd >= 0)
         close(self->fd);
     if (self->socket_path)
         unlink(self->socket_path);
     g_array_unref(self->tables);
     g_object_unref(self->cancel);
     g_free(self->socket_path);
-    g_free(self->spool_dir);
+    vr_http_budget_free(self->budget);
     g_free(self);
 }
 
@@ -121,10 +134,9 @@ vr_http_server_set_authorise(VrHttpServer *self, VrHttpAuthorise authorise, gpoi
 }
 
 void
-vr_http_server_set_spool_dir(VrHttpServer *self, const char *dir)
+vr_http_server_set_peer_connections(VrHttpServer *self, guint n)
 {
-    g_free(self->spool_dir);
-    self->spool_dir = g_strdup(dir);
+    self->peer_connections = n;
 }
 
 guint16
@@ -159,6 +171,18 @@ tls_session(struct MHD_Connection *mhd)
 }
 
 static void
+end_connection(VrHttpServer *self, VrHttpConnection *connection)
+{
+    if (connection->visit)
+        vr_http_gate_leave(self->gate, connection->visit);
+    g_free(connection->peer);
+    g_free(connection->remote);
+    g_free(connection);
+    if (g_atomic_int_dec_and_test(&self->connections))
+        vr_http_budget_trim(self->budget);
+}
+
+static void
 on_connection(void *data, struct MHD_Connection *mhd, void **context,
               enum MHD_ConnectionNotificationCode what)
 {
@@ -169,29 +193,26 @@ on_connection(void *data, struct MHD_Connection *mhd, void **context,
     socklen_t len = sizeof(credentials);
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (connection) {
-            g_byte_array_unref(connection->buffer);
-            g_free(connection->peer);
-            g_free(connection->remote);
-            g_free(connection);
-            *context = NULL;
-        }
+        if (connection)
+            end_connection(self, connection);
+        *context = NULL;
         return;
     }
+    g_atomic_int_inc(&self->connections);
     connection = g_new0(VrHttpConnection, 1);
     connection->uid = (uid_t) -1;
-    connection->buffer = g_byte_array_new();
     *context = connection;
+    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (self->identity) {
         gnutls_session_t session = tls_session(mhd);
 
+        connection->visit = vr_http_gate_enter(self->gate, info->connect_fd);
         connection->remote = remote_address(mhd);
         if (session)
             gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
         return;
     }
-    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-    if (info && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) == 0)
+    if (getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) == 0)
         connection->uid = credentials.uid;
 }
 
@@ -219,6 +240,38 @@ identify_peer(VrHttpServer *self, VrHttpConnection *connection, struct MHD_Conne
     return connection->peer != NULL;
 }
 
+/* The key is welcome, and within its budgets. */
+static gboolean
+may_enter(VrHttpServer *self, VrHttpRequest *request, GError **error)
+{
+    VrHttpConnection *connection = request->connection;
+
+    if (request->route->open || !self->authorise)
+        return vr_http_request_charge(request, UNKNOWN_PEER, error);
+    if (!self->authorise(request, self->authorise_data, error))
+        return FALSE;
+    if (!self->identity)
+        return vr_http_request_charge(request, UNKNOWN_PEER, error);
+    if (!connection->visit) {
+        vr_set_error(error, VR_ERROR_TRANSIENT, "too-late", "Try again.",
+                     "the connection took too long to begin");
+        return FALSE;
+    }
+    return vr_http_gate_know(self->gate, connection->visit, connection->peer, error) &&
+           vr_http_request_charge(request, connection->peer, error);
+}
+
+static gboolean
+admit(VrHttpRequest *request, GError **error)
+{
+    g_autofree char *spool_dir = NULL;
+
+    if (request->route->admit &&
+        !request->route->admit(request, request->route_data, &spool_dir, error))
+        return FALSE;
+    return vr_http_request_open_body(request, spool_dir, error);
+}
+
 static gboolean
 check_headers(VrHttpServer *self, VrHttpRequest *request, struct MHD_Connection *mhd,
               GError **error)
@@ -235,10 +288,8 @@ check_headers(VrHttpServer *self, VrHttpRequest *request, struct MHD_Connection 
                                         &request->route_data, &request->params, error);
     if (!request->route)
         return FALSE;
-    if (!request->route->open && self->authorise &&
-        !self->authorise(request, self->authorise_data, error))
-        return FALSE;
-    return vr_http_request_open_body(request, self->spool_dir, error);
+    return may_enter(self, request, error) && vr_http_request_check_length(request, error) &&
+           admit(request, error);
 }
 
 static enum MHD_Result
@@ -312,8 +363,11 @@ on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *m
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
-        request = vr_http_request_new(info->socket_context, mhd, method, url, self->cancel);
+        request =
+            vr_http_request_new(info->socket_context, mhd, method, url, self->budget, self->cancel);
         *context = request;
+        if (request->connection->visit)
+            vr_http_gate_use(self->gate, request->connection->visit, TRUE);
         if (!check_headers(self, request, mhd, &request->failure) &&
             (request->length > SWALLOW_MAX ||
              g_str_equal(vr_error_slug(request->failure), "bad-framing"))) {
@@ -331,10 +385,15 @@ on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *m
 }
 
 static void
-on_completed(void *data G_GNUC_UNUSED, struct MHD_Connection *mhd G_GNUC_UNUSED, void **context,
+on_completed(void *data, struct MHD_Connection *mhd G_GNUC_UNUSED, void **context,
              enum MHD_RequestTerminationCode why G_GNUC_UNUSED)
 {
-    vr_http_request_free(*context);
+    VrHttpServer *self = data;
+    VrHttpRequest *request = *context;
+
+    if (request && request->connection->visit)
+        vr_http_gate_use(self->gate, request->connection->visit, FALSE);
+    vr_http_request_free(request);
     *context = NULL;
 }
 
@@ -353,6 +412,15 @@ on_log(void *data G_GNUC_UNUSED, const char *format, va_list args)
     g_debug("libmicrohttpd: %s", g_strchomp(text));
 }
 
+static void
+pass_connection(int fd, const struct sockaddr *address, socklen_t len, gpointer data)
+{
+    VrHttpServer *self = data;
+
+    if (MHD_add_connection(self->daemon, fd, address, len) != MHD_YES)
+        g_debug("libmicrohttpd takes no connection");
+}
+
 gboolean
 vr_http_server_start(VrHttpServer *self, GError **error)
 {
@@ -362,31 +430,39 @@ vr_http_server_start(VrHttpServer *self, GError **error)
         {MHD_OPTION_HTTPS_MEM_KEY, 0, NULL},
         {MHD_OPTION_HTTPS_MEM_CERT, 0, NULL},
         {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *) PRIORITIES},
-        {MHD_OPTION_PER_IP_CONNECTION_LIMIT, MAX_CONNECTIONS_PER_IP, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS_TLS, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
-    struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
-    int fd = self->fd;
+    struct MHD_OptionItem local[] = {
+        {MHD_OPTION_LISTEN_SOCKET, self->fd, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
 
     if (self->identity) {
-        flags |= MHD_USE_TLS;
+        flags |= MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC;
         tls[0].ptr_value = (void *) vr_identity_key_pem(self->identity);
         tls[1].ptr_value = (void *) vr_identity_cert_pem(self->identity);
+    } else {
+        self->fd = -1; /* libmicrohttpd's from here on, also if it fails */
     }
-    self->fd = -1; /* libmicrohttpd's from here on, also if it fails */
     self->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, self, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS,
         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         CONNECTION_MEMORY, MHD_OPTION_THREAD_STACK_SIZE, THREAD_STACK, MHD_OPTION_STRICT_FOR_CLIENT,
         1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, self, MHD_OPTION_NOTIFY_COMPLETED,
         on_completed, self, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_ARRAY,
-        self->identity ? tls : none, MHD_OPTION_END);
+        self->identity ? tls : local, MHD_OPTION_END);
     if (!self->daemon) {
         vr_set_error(error, VR_ERROR_INTERNAL, "server-failed", NULL,
                      "cannot start the HTTP server on %s",
                      self->socket_path ? self->socket_path : "TCP");
         return FALSE;
+    }
+    if (self->identity) {
+        self->gate = vr_http_gate_new(self->fd, self->peer_connections);
+        self->fd = -1;
+        vr_http_gate_start(self->gate, pass_connection, self);
     }
     return TRUE;
 }

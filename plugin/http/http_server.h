@@ -28,8 +28,16 @@ typedef enum {
     VR_HTTP_BODY_NONE,  /* a body is refused */
     VR_HTTP_BODY_JSON,  /* parsed with limits; may be absent */
     VR_HTTP_BODY_BYTES, /* in memory */
-    VR_HTTP_BODY_FILE, /* spooled into an unlinked temporary file in the server's spool directory */
+    VR_HTTP_BODY_FILE,  /* spooled into an unlinked temporary file */
 } VrHttpBody;
+
+/**
+ * Asked after the authorise function and before a byte of body is read: is this request possible
+ * at all as things stand? @ret_spool_dir: (transfer full): set for VR_HTTP_BODY_FILE: where its
+ * body is spooled, else left alone. FALSE with @error: refused.
+ */
+typedef gboolean (*VrHttpAdmit)(const VrHttpRequest *request, gpointer data, char **ret_spool_dir,
+                                GError **error);
 
 typedef struct {
     const char *method; /* "GET" (serves HEAD too), "PUT", "POST", "DELETE" */
@@ -37,8 +45,10 @@ typedef struct {
         *pattern; /* "/v1/things/{id}": a parameter is one whole segment; literal segments win */
     VrHttpHandler handler;
     VrHttpBody body;
-    guint64 body_max; /* bytes; 0: 1 MiB */
-    gboolean open;    /* the authorise function is not asked */
+    guint64 body_max;  /* bytes; 0: 1 MiB */
+    gboolean open;     /* the authorise function is not asked */
+    VrHttpAdmit admit; /* nullable; needed for VR_HTTP_BODY_FILE */
+    guint64 memory;    /* bytes the handler and its reply may take beside the body, 0: 64 KiB */
 } VrHttpRoute;
 
 /** Asked before the body is read, unless the route is open. FALSE with @error: refused. */
@@ -59,8 +69,9 @@ VrHttpServer *vr_http_server_new_unix(const char *path, const char *group, GErro
  * @identity: borrowed, outlives the server
  *
  * TLS 1.3 with AES-GCM only; a client without a certificate, or that cannot prove its key, gets no
- * HTTP. Which keys are welcome is the authorise function's business. Errors: CONFLICT
- * "address-in-use", INVALID "bad-address", INTERNAL.
+ * HTTP. Which keys are welcome is the authorise function's business. Clients it has not welcomed
+ * share few connections for a short time (http_gate.h); each key has a budget of connections and
+ * memory (http_budget.h). Errors: CONFLICT "address-in-use", INVALID "bad-address", INTERNAL.
  */
 VrHttpServer *vr_http_server_new_tls(const char *listen, const VrIdentity *identity,
                                      GError **error);
@@ -74,15 +85,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrHttpServer, vr_http_server_free)
 void vr_http_server_add_routes(VrHttpServer *self, const VrHttpRoute *routes, guint n,
                                gpointer data);
 void vr_http_server_set_authorise(VrHttpServer *self, VrHttpAuthorise authorise, gpointer data);
-/** Directory for VR_HTTP_BODY_FILE; default g_get_tmp_dir(). */
-void vr_http_server_set_spool_dir(VrHttpServer *self, const char *dir);
+/** TLS: connections that one key may have at once; default 32. */
+void vr_http_server_set_peer_connections(VrHttpServer *self, guint n);
 
 gboolean vr_http_server_start(VrHttpServer *self, GError **error);
 /** TLS: the port really listened on. */
 guint16 vr_http_server_port(const VrHttpServer *self);
 
 /* The request. Everything is borrowed and lives as long as the handler runs. */
-/** Value of "{name}" in the pattern, decoded once, valid UTF-8 without control characters; never
+/** Value of "{name}" in the pattern, decoded once, UTF-8 that is safe to show; never
  * NULL for a name that the pattern has. */
 const char *vr_http_request_param(const VrHttpRequest *request, const char *name);
 /** NULL if absent. */

@@ -9,6 +9,9 @@
 #include "storage/peer_client.h"
 
 #define RECORDS_MAX 65536
+#define RECORDS_MEMORY ((guint64) 2 * RECORDS_MAX * 24)
+/* The rows of 10,000 recovery points, and one page of them as JSON. */
+#define RPS_MEMORY ((guint64) 8 << 20)
 
 /* The daemon's replica for the time of one request. */
 typedef struct {
@@ -135,17 +138,23 @@ handle_rps(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
 {
     g_auto(Guard) guard = {0};
     g_autoptr(GPtrArray) rps = NULL;
+    guint64 after;
     JsonArray *array;
     JsonNode *node;
 
-    if (!open_replica(data, request, NULL, &guard, error))
+    if (!vr_http_request_query_uint(request, "after", 0, G_MAXINT64, &after, error) ||
+        !open_replica(data, request, NULL, &guard, error))
         return FALSE;
     rps = vr_replica_list(guard.replica, error);
     if (!rps)
         return FALSE;
     array = json_array_new();
-    for (guint i = 0; i < rps->len; i++)
-        json_array_add_element(array, vr_recovery_point_to_json(rps->pdata[i]));
+    for (guint i = 0; i < rps->len && json_array_get_length(array) < VR_PEER_RPS_PAGE; i++) {
+        const VrRecoveryPoint *rp = rps->pdata[i];
+
+        if (rp->number > after)
+            json_array_add_element(array, vr_recovery_point_to_json(rp));
+    }
     node = vr_peer_route_empty();
     json_object_set_array_member(json_node_get_object(node), "rps", array);
     vr_http_reply_json(reply, 200, node);
@@ -244,6 +253,27 @@ handle_sums(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     return TRUE;
 }
 
+/* Before a byte of the body: the sender owns the protection, may write to it now, and has the cycle
+ * open. What is spooled lies where the replica lies, and goes with the cycle. */
+static gboolean
+admit_to_cycle(const VrHttpRequest *request, gpointer data, char **ret_spool_dir, GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    g_auto(Guard) guard = {0};
+
+    if (!cycle || !open_replica_to_write(data, request, &guard, error))
+        return FALSE;
+    *ret_spool_dir = vr_replica_cycle_dir(guard.replica, cycle, error);
+    return *ret_spool_dir != NULL;
+}
+
+/* And the content has a digest for a name. */
+static gboolean
+admit_attachment(const VrHttpRequest *request, gpointer data, char **ret_spool_dir, GError **error)
+{
+    return digest_of(request, error) && admit_to_cycle(request, data, ret_spool_dir, error);
+}
+
 static gboolean
 handle_chunks(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
               GError **error)
@@ -337,17 +367,18 @@ vr_peer_routes_cycle(VrHttpServer *http, VrPeerServer *self)
 {
     static const VrHttpRoute routes[] = {
         {"GET", PROTECTION "/head", handle_head, VR_HTTP_BODY_NONE, 0, FALSE},
-        {"GET", PROTECTION "/rps", handle_rps, VR_HTTP_BODY_NONE, 0, FALSE},
-        {"GET", PROTECTION "/sums", handle_sums, VR_HTTP_BODY_NONE, 0, FALSE},
+        {"GET", PROTECTION "/rps", handle_rps, VR_HTTP_BODY_NONE, 0, FALSE, NULL, RPS_MEMORY},
+        {"GET", PROTECTION "/sums", handle_sums, VR_HTTP_BODY_NONE, 0, FALSE, NULL, RECORDS_MEMORY},
         {"GET", PROTECTION "/attachments/{sha256}", handle_has_attachment, VR_HTTP_BODY_NONE, 0,
          FALSE},
         {"POST", PROTECTION "/cycles", handle_begin, VR_HTTP_BODY_JSON, 0, FALSE},
         {"GET", CYCLE, handle_status, VR_HTTP_BODY_NONE, 0, FALSE},
         {"DELETE", CYCLE, handle_abort, VR_HTTP_BODY_NONE, 0, FALSE},
-        {"GET", CYCLE "/held", handle_held, VR_HTTP_BODY_NONE, 0, FALSE},
-        {"PUT", CYCLE "/chunks", handle_chunks, VR_HTTP_BODY_BYTES, VR_BODY_MAX + 4096, FALSE},
+        {"GET", CYCLE "/held", handle_held, VR_HTTP_BODY_NONE, 0, FALSE, NULL, RECORDS_MEMORY},
+        {"PUT", CYCLE "/chunks", handle_chunks, VR_HTTP_BODY_BYTES, VR_BODY_MAX + 4096, FALSE,
+         admit_to_cycle},
         {"PUT", CYCLE "/attachments/{sha256}", handle_put_attachment, VR_HTTP_BODY_FILE,
-         VR_ATTACHMENT_MAX, FALSE},
+         VR_ATTACHMENT_MAX, FALSE, admit_attachment},
         {"POST", CYCLE "/commit", handle_commit, VR_HTTP_BODY_JSON, 0, FALSE},
     };
 

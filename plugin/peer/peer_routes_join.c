@@ -12,34 +12,8 @@
 #include "storage/json_util.h"
 #include "storage/state_peer.h"
 
-#define WRONG_WINDOW_US (60 * G_USEC_PER_SEC)
 #define WRONG_DELAY_US (200 * 1000)
 #define ADDRESS_MAX 260
-
-static gboolean
-may_try(VrJoinLimit *limit, GError **error)
-{
-    gint64 oldest;
-
-    g_mutex_lock(&limit->lock);
-    oldest = limit->at[limit->next];
-    g_mutex_unlock(&limit->lock);
-    if (oldest == 0 || g_get_monotonic_time() - oldest > WRONG_WINDOW_US)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_TRANSIENT, "too-many-attempts", "Wait a minute and try again.",
-                 "too many wrong attempts to join");
-    return FALSE;
-}
-
-static void
-note_wrong(VrJoinLimit *limit)
-{
-    g_mutex_lock(&limit->lock);
-    limit->at[limit->next] = g_get_monotonic_time();
-    limit->next = (limit->next + 1) % G_N_ELEMENTS(limit->at);
-    g_mutex_unlock(&limit->lock);
-    g_usleep(WRONG_DELAY_US);
-}
 
 typedef struct {
     const char *secret;
@@ -148,22 +122,30 @@ store_peer(VrPeerServer *self, const Join *join, const char *client, GError **er
     return FALSE;
 }
 
+static void
+note_wrong(VrPeerServer *self, const char *remote, const char *client)
+{
+    vr_join_limit_wrong(self->join_limit, remote, client, g_get_monotonic_time());
+    g_usleep(WRONG_DELAY_US);
+}
+
 static gboolean
 handle_join(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrPeerServer *self = data;
     const char *client = vr_http_request_peer(request);
+    const char *remote = vr_http_request_remote(request);
     g_autofree char *proof = NULL;
     g_autoptr(GError) local = NULL;
     g_auto(Join) join = {0};
     JsonNode *node;
 
-    if (!may_try(&self->join_limit, error))
+    if (!vr_join_limit_check(self->join_limit, remote, client, g_get_monotonic_time(), error))
         return FALSE;
     if (!read_join(request, &join, &local) || !check_proof(self, &join, client, &local) ||
         !store_peer(self, &join, client, &local)) {
         if (g_error_matches(local, VR_ERROR, VR_ERROR_AUTH))
-            note_wrong(&self->join_limit);
+            note_wrong(self, remote, client);
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }

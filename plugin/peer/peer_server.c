@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/peer/peer_server.h"
 
+#include "plugin/log.h"
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
 #include "policies/ids.h"
@@ -22,7 +23,7 @@ vr_peer_server_new(VrState *state, const VrIdentity *identity, const char *name,
     self->data = data;
     self->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_mutex_init(&self->lock);
-    g_mutex_init(&self->join_limit.lock);
+    self->join_limit = vr_join_limit_new();
     return self;
 }
 
@@ -34,7 +35,7 @@ vr_peer_server_free(VrPeerServer *self)
     vr_http_server_free(self->http);
     g_hash_table_unref(self->seen);
     g_mutex_clear(&self->lock);
-    g_mutex_clear(&self->join_limit.lock);
+    vr_join_limit_free(self->join_limit);
     g_free(self->name);
     g_free(self);
 }
@@ -82,6 +83,7 @@ authorise(const VrHttpRequest *request, gpointer data, GError **error)
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
+    vr_log_of_peer(fingerprint);
     if (is_due(self, fingerprint) &&
         !vr_state_peer_seen(self->state, fingerprint, g_get_real_time(), &local))
         g_warning("cannot note that peer '%s' was seen: %s, ignoring", peer->name, local->message);
@@ -89,13 +91,13 @@ authorise(const VrHttpRequest *request, gpointer data, GError **error)
 }
 
 gboolean
-vr_peer_server_start(VrPeerServer *self, const char *listen, const char *spool_dir, GError **error)
+vr_peer_server_start(VrPeerServer *self, const char *listen, guint connections, GError **error)
 {
     self->http = vr_http_server_new_tls(listen, self->identity, error);
     if (!self->http)
         return FALSE;
     vr_http_server_set_authorise(self->http, authorise, self);
-    vr_http_server_set_spool_dir(self->http, spool_dir);
+    vr_http_server_set_peer_connections(self->http, connections);
     vr_peer_routes_join(self->http, self);
     vr_peer_routes_protection(self->http, self);
     vr_peer_routes_cycle(self->http, self);

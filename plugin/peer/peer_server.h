@@ -54,8 +54,8 @@ typedef struct {
 /** @state, @identity, @ops, @data: borrowed, outlive the server. @name: of this host. */
 VrPeerServer *vr_peer_server_new(VrState *state, const VrIdentity *identity, const char *name,
                                  const VrPeerServerOps *ops, gpointer data);
-/** Listens; errors of vr_http_server_new_tls(). @spool_dir: for attachments under way. */
-gboolean vr_peer_server_start(VrPeerServer *self, const char *listen, const char *spool_dir,
+/** Listens; errors of vr_http_server_new_tls(). @connections: of one peer at once. */
+gboolean vr_peer_server_start(VrPeerServer *self, const char *listen, guint connections,
                               GError **error);
 guint16 vr_peer_server_port(const VrPeerServer *self);
 /** Stops and waits for running requests. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/http/http_server.h"
+#include "plugin/peer/join_limit.h"
 #include "plugin/peer/peer_server.h"
 #include "storage/state_protection.h"
 
@@ -10,12 +11,6 @@ G_BEGIN_DECLS
 /** SECTION: between peer_server.c and the route tables of peer_routes_*.c. The routes' data is the
  * VrPeerServer. */
 
-typedef struct {
-    GMutex lock;   /* guards the rest */
-    gint64 at[10]; /* monotonic times of the last wrong attempts, a ring */
-    guint next;
-} VrJoinLimit;
-
 struct _VrPeerServer {
     VrState *state;             /* borrowed */
     const VrIdentity *identity; /* borrowed */
@@ -23,8 +18,8 @@ struct _VrPeerServer {
     const VrPeerServerOps *ops; /* borrowed */
     gpointer data;              /* borrowed: of @ops */
     VrHttpServer *http;         /* owned */
-    VrJoinLimit join_limit;
-    GMutex lock; /* guards seen */
+    VrJoinLimit *join_limit;    /* owned */
+    GMutex lock;                /* guards seen */
     GHashTable *
         seen; /* owned; fingerprint -> monotonic time (gint64 *) of the last note in the database */
 };

@@ -4,6 +4,7 @@
 #include "plugin/cli/cli_args.h"
 #include "plugin/cli/cli_command.h"
 #include "plugin/cli/cli_format.h"
+#include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_progress.h"
 #include "plugin/cli/cli_table.h"
 #include "storage/http.h"
@@ -574,7 +575,7 @@ test_formats(void)
     take_equal(vr_cli_format_time(NULL), "-");
     take_equal(vr_cli_escape("a\x1b[2J\n\xff\xc2\x9b"
                              "b\xc3\xa4"),
-               "a\\x1b[2J\\x0a\\xff\\xc2\\x9b"
+               "a\\x1b[2J\\x0a\\xff\\u{009b}"
                "b\xc3\xa4");
     g_assert_true(vr_cli_parse_duration("90", &seconds));
     g_assert_cmpint(seconds, ==, 90);
@@ -584,6 +585,25 @@ test_formats(void)
     g_assert_cmpint(seconds, ==, 1);
     g_assert_false(vr_cli_parse_duration("", &seconds));
     g_assert_false(vr_cli_parse_duration("-1", &seconds));
+}
+
+/* JSON stays the same value, but commands no terminal. */
+static void
+test_json_escape(void)
+{
+    static const char text[] =
+        "{\"a\":\"x\\u001b \xe2\x80\xae \xc2\x9b \xf3\xa0\x81\x81 \xc3\xa4\"}";
+    g_autoptr(JsonNode) node = json_from_string(text, NULL);
+    g_autoptr(JsonNode) again = NULL;
+    g_autofree char *printed = NULL;
+    gsize len;
+    FILE *out = open_memstream(&printed, &len);
+
+    vr_cli_json_print(out, node);
+    fclose(out);
+    g_assert_nonnull(strstr(printed, "\\u202e \\u009b \\udb40\\udc41 \xc3\xa4"));
+    again = json_from_string(printed, NULL);
+    g_assert_true(json_node_equal(node, again));
 }
 
 static void
@@ -1301,5 +1321,6 @@ main(int argc, char **argv)
     g_test_add_func("/cli/files", test_files);
     g_test_add_func("/cli/restart", test_restart);
     g_test_add_func("/cli/full-device", test_full_device);
+    g_test_add_func("/cli/json-escape", test_json_escape);
     return g_test_run();
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -7,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "plugin/http/http_gate.h"
 #include "plugin/http/http_server.h"
 #include "policies/error.h"
 #include "storage/file_util.h"
@@ -26,6 +29,9 @@ typedef struct {
     int handled;           /* atomic */
     int authorised;        /* atomic */
     const char *forbidden; /* fingerprint refused by the authorise function */
+    char *spool;
+    int admitted; /* atomic */
+    gboolean no_admission;
 } Fixture;
 
 static JsonNode *
@@ -123,12 +129,26 @@ on_wait(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError 
     return TRUE;
 }
 
+static gboolean
+admit_file(const VrHttpRequest *request, gpointer data, char **ret_spool_dir, GError **error)
+{
+    Fixture *f = data;
+
+    g_atomic_int_inc(&f->admitted);
+    if (f->no_admission) {
+        vr_set_error(error, VR_ERROR_REFUSED, "not-now", NULL, "not now");
+        return FALSE;
+    }
+    *ret_spool_dir = g_strdup(f->spool);
+    return TRUE;
+}
+
 static const VrHttpRoute routes[] = {
     {"GET", "/v1/things/{id}", on_thing, VR_HTTP_BODY_NONE, 0, FALSE},
     {"GET", "/v1/things/special", on_literal, VR_HTTP_BODY_NONE, 0, FALSE},
     {"POST", "/v1/echo", on_echo, VR_HTTP_BODY_JSON, 0, FALSE},
     {"PUT", "/v1/bytes", on_bytes, VR_HTTP_BODY_BYTES, BODY_MAX, FALSE},
-    {"PUT", "/v1/file", on_file, VR_HTTP_BODY_FILE, 8 * 1024 * 1024, FALSE},
+    {"PUT", "/v1/file", on_file, VR_HTTP_BODY_FILE, 8 * 1024 * 1024, FALSE, admit_file},
     {"GET", "/v1/fail", on_fail, VR_HTTP_BODY_NONE, 0, FALSE},
     {"GET", "/v1/who", on_who, VR_HTTP_BODY_NONE, 0, TRUE},
     {"GET", "/v1/wait", on_wait, VR_HTTP_BODY_NONE, 0, FALSE},
@@ -163,9 +183,9 @@ start(Fixture *f, VrHttpServer *server)
     g_autoptr(GError) error = NULL;
 
     vr_http_server_add_routes(server, routes, 4, f);
+    vr_http_server_set_peer_connections(server, 4);
     vr_http_server_add_routes(server, routes + 4, G_N_ELEMENTS(routes) - 4, f);
     vr_http_server_set_authorise(server, authorise, f);
-    vr_http_server_set_spool_dir(server, f->dir);
     g_assert_true(vr_http_server_start(server, &error));
 }
 
@@ -176,6 +196,7 @@ setup(Fixture *f, gconstpointer data)
 
     f->dir = g_dir_make_tmp("vr-http-XXXXXX", NULL);
     f->socket = g_build_filename(f->dir, "s.sock", NULL);
+    f->spool = g_strdup(f->dir);
     f->server_id = identity(f, "server");
     f->client_id = identity(f, "client");
     f->tls = vr_http_server_new_tls("127.0.0.1:0", f->server_id, &error);
@@ -198,6 +219,7 @@ teardown(Fixture *f, gconstpointer data)
     g_assert_true(vr_remove_tree(f->dir, NULL));
     g_free(f->dir);
     g_free(f->socket);
+    g_free(f->spool);
     g_free(f->address);
 }
 
@@ -277,7 +299,17 @@ test_routes(Fixture *f, gconstpointer data)
         assert_fails(both[i], "GET", "//v1/things/x", NULL, VR_ERROR_INVALID, "bad-path");
         assert_fails(both[i], "DELETE", "/v1/things/x", NULL, VR_ERROR_INVALID,
                      "method-not-allowed");
+        assert_fails(both[i], "GET", "/v1/things/%c0%af", NULL, VR_ERROR_INVALID, "bad-path");
+        assert_fails(both[i], "GET", "/v1/things/%e0%80%af", NULL, VR_ERROR_INVALID, "bad-path");
+        assert_fails(both[i], "GET", "/v1//things/x", NULL, VR_ERROR_INVALID, "bad-path");
+        assert_fails(both[i], "GET", "/v1/things/x%00y", NULL, VR_ERROR_INVALID, "bad-path");
+        assert_fails(both[i], "GET", "/v1/things/%c2%9b", NULL, VR_ERROR_INVALID, "bad-path");
+        assert_fails(both[i], "GET", "/v1/things/%e2%80%ae", NULL, VR_ERROR_INVALID, "bad-path");
         assert_fails(both[i], "GET", "/v1/fail?q=1&q=2", NULL, VR_ERROR_INVALID, "bad-query");
+        assert_fails(both[i], "GET", "/v1/fail?q=a%00b", NULL, VR_ERROR_INVALID, "bad-query");
+        assert_fails(both[i], "GET", "/v1/fail?q=%0a", NULL, VR_ERROR_INVALID, "bad-query");
+        assert_fails(both[i], "GET", "/v1/fail?q%00=1", NULL, VR_ERROR_INVALID, "bad-query");
+        assert_fails(both[i], "GET", "/v1/fail?q=%c0%af", NULL, VR_ERROR_INVALID, "bad-query");
         vr_http_free(both[i]);
     }
 }
@@ -390,6 +422,201 @@ test_file(Fixture *f, gconstpointer data)
     g_assert_false(vr_http_call(http, &call, NULL, NULL, &error));
     g_clear_error(&error);
     close(call.body_fd);
+}
+
+/* What is not admitted is refused before a byte of it is spooled, and where it is spooled is the
+ * route's to say. */
+static void
+test_admit(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrHttp) http = right_peer(f);
+    g_autofree char *body = g_strnfill(BODY_MAX, ' ');
+    g_autoptr(GError) error = NULL;
+    VrHttpCall call = {
+        .method = "PUT", .path = "/v1/file", .body = body, .body_len = BODY_MAX, .body_fd = -1};
+
+    f->no_admission = TRUE;
+    g_free(f->spool);
+    f->spool = g_build_filename(f->dir, "none", NULL);
+    g_assert_false(vr_http_call(http, &call, NULL, NULL, &error));
+    assert_slug(&error, VR_ERROR_REFUSED, "not-now");
+    g_assert_cmpint(g_atomic_int_get(&f->admitted), ==, 1);
+    f->no_admission = FALSE;
+    g_assert_false(vr_http_call(http, &call, NULL, NULL, &error));
+    g_assert_nonnull(strstr(error->message, f->spool));
+    g_clear_error(&error);
+    f->forbidden = vr_identity_fingerprint(f->client_id);
+    g_assert_false(vr_http_call(http, &call, NULL, NULL, &error));
+    assert_slug(&error, VR_ERROR_AUTH, "peer-unknown");
+    g_assert_cmpint(g_atomic_int_get(&f->admitted), ==, 2);
+}
+
+/* A connection from 127.0.0.@host, as somebody who says @text and then nothing. */
+static int
+stranger(Fixture *f, guint host, const char *text)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(vr_http_server_port(f->tls))};
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    from.sin_addr.s_addr = htonl(0x7f000000 + host);
+    g_assert_cmpint(bind(fd, (struct sockaddr *) &from, sizeof(from)), ==, 0);
+    g_assert_cmpint(connect(fd, (struct sockaddr *) &to, sizeof(to)), ==, 0);
+    if (*text)
+        (void) send(fd, text, strlen(text), MSG_NOSIGNAL);
+    return fd;
+}
+
+static gboolean
+is_open(int fd)
+{
+    char c;
+
+    return recv(fd, &c, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+#define STRANGERS_MAX 800
+
+typedef struct {
+    Fixture *f;
+    const char *text; /* what they say */
+    guint hosts;      /* from how many addresses, from 127.0.0.@first on */
+    guint first;
+    guint n;  /* connections at once */
+    int stop; /* atomic */
+    guint opened;
+} Flood;
+
+/* Opens anew what was closed, as fast as it can. */
+static gpointer
+flood_thread(gpointer data)
+{
+    Flood *flood = data;
+    int fds[STRANGERS_MAX];
+
+    memset(fds, -1, sizeof(fds));
+    while (!g_atomic_int_get(&flood->stop)) {
+        for (guint i = 0; i < flood->n && !g_atomic_int_get(&flood->stop); i++) {
+            if (fds[i] >= 0 && is_open(fds[i]))
+                continue;
+            if (fds[i] >= 0)
+                close(fds[i]);
+            fds[i] = stranger(flood->f, flood->first + i % flood->hosts, flood->text);
+            flood->opened++;
+        }
+    }
+    for (guint i = 0; i < flood->n; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    return NULL;
+}
+
+/* Each on a connection of its own: the slowest of them, in seconds. */
+static double
+knock(Fixture *f, guint times)
+{
+    double slowest = 0;
+
+    for (guint i = 0; i < times; i++) {
+        g_autoptr(VrHttp) http = right_peer(f);
+        g_autoptr(GError) error = NULL;
+        gint64 from_us = g_get_monotonic_time();
+
+        g_assert_true(vr_http_json(http, "GET", "/v1/things/x", NULL, 10, NULL, NULL, &error));
+        g_assert_no_error(error);
+        slowest = MAX(slowest, (double) (g_get_monotonic_time() - from_us) / G_USEC_PER_SEC);
+    }
+    return slowest;
+}
+
+static void
+run_flood(Fixture *f, const char *text, guint n, guint first)
+{
+    Flood flood = {.f = f, .text = text, .hosts = 2, .first = first, .n = n};
+    GThread *thread = g_thread_new("flood", flood_thread, &flood);
+    double slowest;
+
+    g_usleep(G_USEC_PER_SEC / 2);
+    slowest = knock(f, 20);
+    g_atomic_int_set(&flood.stop, 1);
+    g_thread_join(thread);
+    g_test_message("%u opened, slowest %.3f s", flood.opened, slowest);
+    g_assert_cmpuint(flood.opened, >=, n);
+    g_assert_cmpfloat(slowest, <, 3);
+}
+
+/* Connections that say nothing: as many as there is room for, one half of them from the peer's own
+ * address; more, from two other addresses. */
+static void
+test_idle_strangers(Fixture *f, gconstpointer data)
+{
+    run_flood(f, "", 400, 1);
+    run_flood(f, "", 800, 2);
+}
+
+/* The same that begin a handshake and leave it there. */
+static void
+test_half_handshakes(Fixture *f, gconstpointer data)
+{
+    run_flood(f, "\x16\x03\x01\x02", 800, 2);
+}
+
+static void
+test_deadline(Fixture *f, gconstpointer data)
+{
+    int silent = stranger(f, 2, "");
+    int slow = stranger(f, 3, "\x16\x03\x01\x02");
+    g_autoptr(VrHttp) known = right_peer(f);
+    g_autofree char *first = get_member(known, "/v1/things/x", "id");
+    gint64 from_us = g_get_monotonic_time();
+
+    while ((is_open(silent) || is_open(slow)) &&
+           g_get_monotonic_time() - from_us < 3 * VR_HTTP_GATE_DEADLINE_US)
+        g_usleep(10000);
+    g_assert_false(is_open(silent));
+    g_assert_false(is_open(slow));
+    g_assert_cmpint(g_get_monotonic_time() - from_us, >, VR_HTTP_GATE_DEADLINE_US / 2);
+    close(silent);
+    close(slow);
+}
+
+static gpointer
+wait_call(gpointer data)
+{
+    g_autoptr(VrHttp) http = right_peer(data);
+    GError *error = NULL;
+
+    (void) vr_http_json(http, "GET", "/v1/wait", NULL, 0, NULL, NULL, &error);
+    return error;
+}
+
+/* One peer's connections are limited; an idle one of its own makes room, another peer has its own.
+ */
+static void
+test_peer_connections(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrHttp) idle = right_peer(f);
+    g_autoptr(VrHttp) one_more = right_peer(f);
+    g_autoptr(VrHttp) other = peer(f, f->server_id, vr_identity_fingerprint(f->server_id));
+    g_autofree char *id = get_member(idle, "/v1/things/x", "id");
+    g_autofree char *again = NULL;
+    GThread *threads[4];
+
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("wait", wait_call, f);
+    while (g_atomic_int_get(&f->handled) < 1 + (int) G_N_ELEMENTS(threads))
+        g_usleep(1000);
+    assert_fails(one_more, "GET", "/v1/things/x", NULL, VR_ERROR_TRANSIENT, "too-many-connections");
+    again = get_member(other, "/v1/things/y", "id");
+    g_assert_cmpstr(again, ==, "y");
+    g_clear_pointer(&f->tls, vr_http_server_free);
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++) {
+        GError *error = g_thread_join(threads[i]);
+
+        g_clear_error(&error);
+    }
 }
 
 static void
@@ -731,6 +958,11 @@ main(int argc, char **argv)
     ADD("bodies", test_bodies);
     ADD("limits", test_limits);
     ADD("file", test_file);
+    ADD("admit", test_admit);
+    ADD("idle-strangers", test_idle_strangers);
+    ADD("half-handshakes", test_half_handshakes);
+    ADD("deadline", test_deadline);
+    ADD("peer-connections", test_peer_connections);
     ADD("identity", test_identity);
     ADD("wrong-server", test_wrong_server);
     ADD("no-certificate", test_no_certificate);

@@ -206,7 +206,7 @@ setup(Fixture *f, gconstpointer data)
     f->replica = vr_replica_open(f->state, store, UUID, manifests, &error);
     g_assert_no_error(error);
     f->server = vr_peer_server_new(f->state, f->server_id, "host-b", &ops, f);
-    g_assert_true(vr_peer_server_start(f->server, "127.0.0.1:0", f->dir, &error));
+    g_assert_true(vr_peer_server_start(f->server, "127.0.0.1:0", 32, &error));
     f->address = g_strdup_printf("127.0.0.1:%u", vr_peer_server_port(f->server));
 }
 
