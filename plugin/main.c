@@ -17,6 +17,7 @@
 #include "plugin/maintain.h"
 #include "plugin/notify.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/state_lost.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "qmp/freeze.h"
@@ -288,6 +289,7 @@ serve(const Options *options, GError **error)
         vr_log_init(self.app.config->log_level);
         ok = open_state(&self.app, error);
         if (ok) {
+            vr_state_lost_log(&self.app);
             make_objects(&self);
             ok = start_servers(&self, error);
         }

@@ -3,6 +3,7 @@
 
 #include "plugin/cycle/replicate.h"
 #include "plugin/job/activation.h"
+#include "plugin/peer/peer_replica.h"
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 #include "qmp/point.h"
@@ -254,6 +255,7 @@ maintain_thread(gpointer data)
             prove_at = g_get_monotonic_time() + PROVE_US;
         }
         recover_again(self);
+        vr_peer_replica_drop_due(self->app, g_get_real_time());
         probe_causes(self);
     }
     return NULL;

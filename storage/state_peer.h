@@ -23,6 +23,10 @@ VrPeer *vr_state_peer_get(VrState *self, const char *fingerprint_or_name,
                           GError **error); /* NOT_FOUND "no-such-peer" */
 GPtrArray *vr_state_peer_list(VrState *self, GError **error);
 gboolean vr_state_peer_seen(VrState *self, const char *fingerprint, gint64 now_us, GError **error);
+/** How long what this peer ends or shortens stays nevertheless; 0: not at all. NOT_FOUND
+ * "no-such-peer". */
+gboolean vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_us,
+                                    GError **error);
 gboolean vr_state_peer_delete(VrState *self, const char *fingerprint,
                               GError **error); /* REFUSED while protections use it */
 

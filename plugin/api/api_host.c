@@ -3,6 +3,7 @@
 
 #include "plugin/api/api.h"
 #include "plugin/local_address.h"
+#include "plugin/state_lost.h"
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "storage/file_util.h"
@@ -63,6 +64,7 @@ status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer 
     json_object_set_double_member(object, "uptime_seconds",
                                   (double) (g_get_monotonic_time() - app->started_us) /
                                       G_USEC_PER_SEC);
+    json_object_set_array_member(object, "notices", vr_state_lost_notices(app));
     vr_api_reply(reply, 200, object);
     return TRUE;
 }

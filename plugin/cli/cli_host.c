@@ -20,6 +20,19 @@ libvirt_text(JsonObject *status)
                            qemu ? qemu : "-");
 }
 
+static void
+print_notices(VrCli *cli, JsonObject *status)
+{
+    g_autoptr(GPtrArray) notices = vr_cli_json_member_objects(status, "notices");
+
+    for (guint i = 0; i < notices->len; i++) {
+        JsonObject *notice = g_ptr_array_index(notices, i);
+
+        vr_cli_take_pair(cli->out, "Notice", vr_cli_json_text(notice, "message"));
+        vr_cli_take_pair(cli->out, "", vr_cli_json_text(notice, "action"));
+    }
+}
+
 gboolean
 vr_cli_status(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
 {
@@ -41,5 +54,6 @@ vr_cli_status(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
     vr_cli_take_pair(cli->out, "Protections", vr_cli_json_text(status, "protections"));
     vr_cli_take_pair(cli->out, "Running jobs", vr_cli_json_text(status, "jobs_running"));
     vr_cli_take_pair(cli->out, "Uptime", vr_cli_json_interval(status, "uptime_seconds"));
+    print_notices(cli, status);
     return TRUE;
 }
