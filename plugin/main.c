@@ -20,6 +20,7 @@
 #include "plugin/notify.h"
 #include "plugin/ownership_watch.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/state_lost.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "qmp/freeze.h"
@@ -302,6 +303,7 @@ serve(const Options *options, GError **error)
         vr_log_init(self.app.config->log_level);
         ok = open_state(&self.app, error);
         if (ok) {
+            vr_state_lost_log(&self.app);
             make_objects(&self);
             vr_fence_restore(&self.app);
             ok = start_servers(&self, error);

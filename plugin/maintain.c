@@ -3,6 +3,7 @@
 
 #include "plugin/cycle/replicate.h"
 #include "plugin/ownership.h"
+#include "plugin/peer/peer_replica.h"
 #include "plugin/target/activation.h"
 #include "policies/error.h"
 #include "storage/error_json.h"
@@ -237,6 +238,7 @@ maintain_thread(gpointer data)
         if (wait_turn(self, prove_at) || vr_fence_hook_changed(self->app->fence))
             prove_at = prove_fence(self);
         recover_again(self);
+        vr_peer_replica_drop_due(self->app, g_get_real_time());
         probe_causes(self);
     }
     return NULL;

@@ -134,6 +134,7 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .store_percent = store_percent(app, row),
         .cert_days = (gint) ((vr_identity_expires_us(app->identity) - now) / G_TIME_SPAN_DAY),
         .idle_replicated = schedule->idle,
+        .kept_until_us = row->kept_until_us,
     };
     GPtrArray *reasons = NULL;
 
@@ -317,6 +318,21 @@ set_identity(VrApp *app, JsonObject *object, const VrProtection *row, const char
                                    generation && strcmp(vr_generation_owner(generation), own) == 0);
 }
 
+/* Only for a replica whose source ended replication: a time, or null if it is kept without end. */
+static void
+set_kept_until(JsonObject *object, const VrProtection *row)
+{
+    g_autofree char *when = row->kept_until_us ? vr_time_format(row->kept_until_us) : NULL;
+
+    if (row->kept_until_us == 0)
+        return;
+    json_object_set_boolean_member(object, "kept", TRUE);
+    if (when != NULL)
+        json_object_set_string_member(object, "kept_until", when);
+    else
+        json_object_set_null_member(object, "kept_until");
+}
+
 /* Of the last cycle, if that failed. */
 static void
 set_last_error(JsonObject *object, const VrProtection *row)
@@ -355,6 +371,7 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     json_object_set_array_member(object, "reasons",
                                  reasons_json(row, &newest, policy->rpo_target_us, reasons));
     forget_others(row->uuid, reasons);
+    set_kept_until(object, row);
     set_last_error(object, row);
     set_newest(object, &newest);
     set_schedule(app, object, row, &schedule);

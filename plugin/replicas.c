@@ -3,6 +3,7 @@
 
 #include "policies/error.h"
 #include "policies/policy.h"
+#include "storage/policy_before.h"
 #include "storage/state_peer.h"
 
 typedef struct {
@@ -172,6 +173,37 @@ vr_replicas_retain(VrReplicas *self, const char *uuid)
     g_async_queue_push(self->due, g_strdup(uuid));
 }
 
+void
+vr_replicas_refresh_index(VrReplicas *self, const char *uuid)
+{
+    g_autoptr(GError) error = NULL;
+    VrReplica *replica = vr_replicas_get(self, uuid, &error);
+
+    if (replica == NULL || !vr_replica_refresh_index(replica, &error))
+        g_warning("replica of %s: what its store says of it is not up to date: %s", uuid,
+                  error->message);
+    if (replica != NULL)
+        vr_replicas_put(self, replica);
+}
+
+/* What the source says now, and for a while what it said before, unless the operator wants no
+ * grace. */
+static VrPolicy *
+retention_policy(VrReplicas *self, const VrProtection *row, GError **error)
+{
+    g_autoptr(VrPolicy) policy = vr_policy_parse(row->policy, "policy of the source",
+                                                 row->policy_text, strlen(row->policy_text), error);
+    VrRetentionBefore before;
+    gint64 grace_us;
+
+    if (policy == NULL || !vr_policy_before_get(row, &before, error) ||
+        !vr_state_peer_delete_grace(self->state, row->peer, &grace_us, error))
+        return NULL;
+    if (grace_us > 0)
+        policy->keep = vr_retention_rule_with(&policy->keep, &before, g_get_real_time());
+    return g_steal_pointer(&policy);
+}
+
 static gboolean
 retain(VrReplicas *self, const char *uuid, GError **error)
 {
@@ -182,8 +214,7 @@ retain(VrReplicas *self, const char *uuid, GError **error)
 
     if (row == NULL)
         return FALSE;
-    policy = vr_policy_parse(row->policy, "policy of the source", row->policy_text,
-                             strlen(row->policy_text), error);
+    policy = retention_policy(self, row, error);
     if (policy == NULL)
         return FALSE;
     replica = vr_replicas_get(self, uuid, error);

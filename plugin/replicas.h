@@ -22,6 +22,10 @@ void vr_replicas_put(VrReplicas *self, VrReplica *replica);
 /** Retention of @uuid is due; done soon in a thread of ours. */
 void vr_replicas_retain(VrReplicas *self, const char *uuid);
 
+/** The row of @uuid was changed: what its store says follows (vr_replica_refresh_index()). Where
+ * that is not possible it is logged, and done when the replica is next opened or gets an RP. */
+void vr_replicas_refresh_index(VrReplicas *self, const char *uuid);
+
 /** Waits until nobody uses it, deletes its data, closes it. */
 gboolean vr_replicas_destroy(VrReplicas *self, const char *uuid, GError **error);
 

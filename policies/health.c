@@ -2,6 +2,7 @@
 #include "policies/health.h"
 
 #include "policies/error.h"
+#include "policies/units.h"
 
 #define SECOND ((gint64) G_USEC_PER_SEC)
 #define CERT_WARNING_DAYS 30
@@ -176,6 +177,24 @@ judge_fence(const VrHealthInput *in, GPtrArray *reasons)
             in->record_message);
 }
 
+/* Neither old nor paused: nothing is expected to come. Its end is what must be known in time. */
+static void
+judge_kept(const VrHealthInput *in, GPtrArray *reasons)
+{
+    g_autofree char *when = vr_time_format(in->kept_until_us);
+
+    if (when)
+        add(reasons, VR_HEALTH_WARNING, "kept-until",
+            "Protect it again on its source to keep it, or unprotect it here to drop it now.",
+            "domain '%s': host '%s' ended its replication; the replica on '%s' is dropped on %s",
+            in->domain, in->peer, in->host, when);
+    else
+        add(reasons, VR_HEALTH_OK, "kept",
+            "Protect it again on its source, or unprotect it here to drop it.",
+            "domain '%s': host '%s' ended its replication; the replica on '%s' is kept", in->domain,
+            in->peer, in->host);
+}
+
 static void
 judge_host(const VrHealthInput *in, GPtrArray *reasons)
 {
@@ -226,11 +245,15 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
     VrHealth worst = VR_HEALTH_OK;
 
     judge_fence(input, reasons);
-    judge_state(input, reasons);
-    judge_error(input, reasons);
-    judge_rpo(input, reasons);
-    judge_cycles(input, reasons);
-    judge_app_points(input, reasons);
+    if (input->kept_until_us != 0) {
+        judge_kept(input, reasons);
+    } else {
+        judge_state(input, reasons);
+        judge_error(input, reasons);
+        judge_rpo(input, reasons);
+        judge_cycles(input, reasons);
+        judge_app_points(input, reasons);
+    }
     judge_host(input, reasons);
     g_ptr_array_sort(reasons, worst_first);
     if (reasons->len > 0)

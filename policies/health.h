@@ -47,6 +47,7 @@ typedef struct {
     const char *two_owners_action;
     gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
     gboolean clock_jumped;    /* retention is held back */
+    gint64 kept_until_us;     /* wall; its source ended replication, it is dropped then; 0: no */
 } VrHealthInput;
 
 typedef struct {

@@ -152,6 +152,40 @@ vr_retention_select(const VrRetentionPoint *points, guint n_points, const VrRete
     }
 }
 
+gboolean
+vr_retention_rule_shorter(const VrRetentionRule *rule, const VrRetentionRule *than)
+{
+    return rule->all_us < than->all_us || rule->hourly < than->hourly || rule->daily < than->daily;
+}
+
+VrRetentionRule
+vr_retention_rule_with(const VrRetentionRule *rule, const VrRetentionBefore *before, gint64 now_us)
+{
+    if (before->until_us <= now_us)
+        return *rule;
+    return (VrRetentionRule){
+        .all_us = MAX(rule->all_us, before->keep.all_us),
+        .hourly = MAX(rule->hourly, before->keep.hourly),
+        .daily = MAX(rule->daily, before->keep.daily),
+    };
+}
+
+void
+vr_retention_change(VrRetentionBefore *before, const VrRetentionRule *rule,
+                    const VrRetentionRule *next, gint64 grace_us, gint64 now_us)
+{
+    const VrRetentionRule longest = vr_retention_rule_with(rule, before, now_us);
+    gint64 until_us = before->until_us > now_us ? before->until_us : 0;
+
+    if (grace_us <= 0 || !vr_retention_rule_shorter(next, &longest)) {
+        *before = (VrRetentionBefore){.until_us = 0};
+        return;
+    }
+    if (vr_retention_rule_shorter(next, rule))
+        until_us = MAX(until_us, grace_us > G_MAXINT64 - now_us ? G_MAXINT64 : now_us + grace_us);
+    *before = (VrRetentionBefore){.keep = longest, .until_us = until_us};
+}
+
 void
 vr_retention_result_clear(VrRetentionResult *result)
 {

@@ -53,6 +53,8 @@ typedef struct {
 GPtrArray *vr_attachments_new(void);
 void vr_attachments_add(GPtrArray *attachments, const char *name, guint64 size_bytes,
                         const char *sha256_hex);
+/** The array "attachments" in @object, every field checked. Errors: INVALID. (transfer full) */
+GPtrArray *vr_attachments_from_json(JsonObject *object, GError **error);
 
 /** COMMIT: everything was sent. */
 typedef struct {
@@ -81,6 +83,10 @@ typedef struct {
     guint64 bytes; /* data clusters of its layers */
     gboolean pinned;
 } VrRecoveryPoint;
+
+/** The time of an RP whose source says @claimed_us, as it is stored: never ahead of our clock, at
+ * most 30 days behind it (a long initial replication ends long after its instant). */
+gint64 vr_recovery_point_time(gint64 claimed_us, gint64 stored_us);
 
 void vr_recovery_point_free(VrRecoveryPoint *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrRecoveryPoint, vr_recovery_point_free)

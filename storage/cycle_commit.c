@@ -132,8 +132,8 @@ parse_attachment(GPtrArray *attachments, JsonNode *node, GError **error)
     return TRUE;
 }
 
-static GPtrArray *
-parse_attachments(JsonObject *object, GError **error)
+GPtrArray *
+vr_attachments_from_json(JsonObject *object, GError **error)
 {
     JsonArray *array = vr_field_array(object, "attachments", G_N_ELEMENTS(attachment_names), error);
     g_autoptr(GPtrArray) attachments = vr_attachments_new();
@@ -172,7 +172,7 @@ vr_cycle_commit_from_json(JsonNode *node, GError **error)
         !vr_field_consistency(object, &self->consistency, error) ||
         !(self->root = vr_field_sha256(object, "root", error)) ||
         !(self->domain_xml = parse_domain_xml(object, error)) ||
-        !(self->attachments = parse_attachments(object, error)))
+        !(self->attachments = vr_attachments_from_json(object, error)))
         return NULL;
     return g_steal_pointer(&self);
 }

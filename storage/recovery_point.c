@@ -4,6 +4,14 @@
 #include "storage/cycle_field.h"
 #include "storage/json_util.h"
 
+#define AGE_MAX_US (30 * G_TIME_SPAN_DAY)
+
+gint64
+vr_recovery_point_time(gint64 claimed_us, gint64 stored_us)
+{
+    return CLAMP(claimed_us, stored_us - AGE_MAX_US, stored_us);
+}
+
 void
 vr_recovery_point_free(VrRecoveryPoint *self)
 {

@@ -59,6 +59,7 @@ recover(VrReplica *self, GError **error)
     /* Retention comes back to it, and the RPs are whole without it. */
     if (!vr_replica_redo_merges(self, NULL, &local))
         g_debug("replica of %s: %s", self->uuid, local->message);
+    vr_replica_try_index(self);
     return TRUE;
 }
 
@@ -225,6 +226,8 @@ vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **er
     rows = vr_state_rp_list(self->state, self->uuid, error);
     ok = rows && find_listed(self, rows, number, error) >= 0 &&
          vr_state_hold_add(self->state, self->uuid, number, reason, error);
+    if (ok)
+        vr_replica_try_index(self);
     g_mutex_unlock(&self->lock);
     g_mutex_unlock(&self->merge_lock);
     return ok;
@@ -233,7 +236,14 @@ vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **er
 gboolean
 vr_replica_release(VrReplica *self, guint64 number, const char *reason, GError **error)
 {
-    return vr_state_hold_remove(self->state, self->uuid, number, reason, error);
+    gboolean ok;
+
+    g_mutex_lock(&self->lock);
+    ok = vr_state_hold_remove(self->state, self->uuid, number, reason, error);
+    if (ok)
+        vr_replica_try_index(self);
+    g_mutex_unlock(&self->lock);
+    return ok;
 }
 
 static void

@@ -104,6 +104,11 @@ GPtrArray *vr_replica_list(VrReplica *self, GError **error);
 gboolean vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_us,
                            GCancellable *cancel, GError **error);
 
+/** manifest.json says what the database says; written only if it did not. For those who change the
+ * row of the protection: settings, generation, state, kept until. The replica does the same for all
+ * that it changes itself. */
+gboolean vr_replica_refresh_index(VrReplica *self, GError **error);
+
 /** RP @number is in use (test, running replica): merge leaves its layers alone. Durable. */
 gboolean vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **error);
 gboolean vr_replica_release(VrReplica *self, guint64 number, const char *reason, GError **error);

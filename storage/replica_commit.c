@@ -187,8 +187,8 @@ insert_row(VrReplica *self, VrIncoming *open, const VrCycleCommit *commit, GErro
     row->uuid = g_strdup(self->uuid);
     row->rp.number = open->number;
     row->rp.cycle = g_strdup(commit->cycle);
-    row->rp.time_us = commit->time_us;
     row->rp.stored_us = g_get_real_time();
+    row->rp.time_us = vr_recovery_point_time(commit->time_us, row->rp.stored_us);
     row->rp.consistency = commit->consistency;
     row->rp.root = g_strdup(commit->root);
     for (guint i = 0; i < open->disks->len; i++) {

@@ -431,8 +431,8 @@ select_points(VrReplica *self, const VrPolicy *policy, gint64 now_us, VrRetentio
         return FALSE;
     for (guint i = 0; i < points->len; i++) {
         const VrRecoveryPoint *rp = points->pdata[i];
-        given[i] =
-            (VrRetentionPoint){.number = rp->number, .time_us = rp->time_us, .pinned = rp->pinned};
+        given[i] = (VrRetentionPoint){
+            .number = rp->number, .time_us = rp->stored_us, .pinned = rp->pinned};
     }
     vr_retention_select(given, points->len, &policy->keep, &clock, MAX_LAYERS, ret_result);
     self->clock_known = TRUE;

@@ -6,10 +6,6 @@
 #include "storage/file_util.h"
 #include "storage/json_util.h"
 #include "storage/replica_private.h"
-#include "storage/state_protection.h"
-
-#define INDEX_MAX_BYTES ((gsize) 64 * 1024 * 1024)
-#define INDEX_MAX_VALUES (8u * 1024 * 1024)
 
 static const char *const own_names[] = {"rp", "incoming", "attachments", NULL};
 
@@ -145,99 +141,4 @@ vr_replica_copy_rp(const VrRecoveryPoint *rp)
     copy->cycle = g_strdup(rp->cycle);
     copy->root = g_strdup(rp->root);
     return copy;
-}
-
-static void
-add_parsed(JsonObject *object, const char *key, const char *text)
-{
-    JsonNode *node = text ? vr_json_parse(text, strlen(text), VR_JSON_MAX_BYTES, NULL) : NULL;
-
-    if (node)
-        json_object_set_member(object, key, node);
-}
-
-static void
-add_names(VrReplica *self, JsonObject *object)
-{
-    g_autoptr(VrProtection) protection = vr_state_protection_get(self->state, self->uuid, NULL);
-
-    json_object_set_int_member(object, "version", 1);
-    json_object_set_string_member(object, "uuid", self->uuid);
-    if (!protection)
-        return;
-    json_object_set_string_member(object, "name", protection->name);
-    json_object_set_string_member(object, "generation", protection->generation);
-}
-
-gboolean
-vr_replica_write_index(VrReplica *self, GError **error)
-{
-    g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
-    g_autoptr(JsonNode) root = json_node_new(JSON_NODE_OBJECT);
-    g_autofree char *path = vr_replica_path(self, "manifest.json");
-    g_autofree char *text = NULL;
-    JsonObject *object = json_object_new();
-    JsonArray *points = json_array_new();
-
-    json_node_take_object(root, object);
-    json_object_set_array_member(object, "rps", points);
-    if (!rows)
-        return FALSE;
-    add_names(self, object);
-    for (guint i = 0; i < rows->len; i++) {
-        const VrRpRow *row = rows->pdata[i];
-        JsonNode *point;
-
-        if (row->state != VR_RP_LISTED)
-            continue;
-        point = vr_recovery_point_to_json(&row->rp);
-        add_parsed(json_node_get_object(point), "disks", row->disks);
-        add_parsed(json_node_get_object(point), "attachments", row->attachments);
-        json_array_add_element(points, point);
-    }
-    text = vr_json_to_text(root);
-    return vr_write_file_atomic(path, text, strlen(text), 0600, error);
-}
-
-/* Largest RP number of the index; 0 if there is no index that can be read. */
-static guint64
-index_newest(VrReplica *self)
-{
-    g_autofree char *path = vr_replica_path(self, "manifest.json");
-    gsize len = 0;
-    g_autofree char *text = vr_read_file(path, INDEX_MAX_BYTES, &len, NULL);
-    g_autoptr(JsonNode) node =
-        text ? vr_json_parse_large(text, len, INDEX_MAX_BYTES, INDEX_MAX_VALUES, NULL) : NULL;
-    JsonObject *object = node ? vr_json_object(node, "index", NULL) : NULL;
-    JsonNode *points = object ? json_object_get_member(object, "rps") : NULL;
-    guint64 newest = 0, number;
-
-    if (!points || !JSON_NODE_HOLDS_ARRAY(points))
-        return 0;
-    for (guint i = 0; i < json_array_get_length(json_node_get_array(points)); i++) {
-        JsonObject *point =
-            vr_json_object(json_array_get_element(json_node_get_array(points), i), "point", NULL);
-        if (point && vr_json_uint(point, "number", G_MAXINT64, &number, NULL))
-            newest = MAX(newest, number);
-    }
-    return newest;
-}
-
-gboolean
-vr_replica_check_index(VrReplica *self, GError **error)
-{
-    g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
-    const VrRpRow *last = rows ? vr_replica_last_row(rows) : NULL;
-    guint64 newest = index_newest(self);
-
-    if (!rows)
-        return FALSE;
-    if (newest <= (last ? last->rp.number : 0))
-        return TRUE;
-    vr_set_error(error, VR_ERROR_CORRUPT, "state-older-than-store",
-                 "Put the current state database back; nothing in the store was changed.",
-                 "store '%s' holds recovery point %" G_GUINT64_FORMAT
-                 " but the database ends at %" G_GUINT64_FORMAT,
-                 self->dir, newest, last ? last->rp.number : 0);
-    return FALSE;
 }

@@ -68,8 +68,15 @@ guint64 vr_replica_row_disk_floor(GPtrArray *rows, guint index, const char *name
 /** Last of @rows (element-type VrRpRow) or NULL; borrowed. */
 const VrRpRow *vr_replica_last_row(GPtrArray *rows);
 VrRecoveryPoint *vr_replica_copy_rp(const VrRecoveryPoint *rp);
-/** RPs in order, as STORE/<uuid>/manifest.json. Caller holds lock. */
+
+/* replica_index.c */
+
+/** STORE/<uuid>/manifest.json as store_index.h describes it, unless it is so already. Caller holds
+ * lock. */
 gboolean vr_replica_write_index(VrReplica *self, GError **error);
+/** The same where what the database says holds whether or not the index can be written: the next
+ * one who writes it writes all. */
+void vr_replica_try_index(VrReplica *self);
 /** Refuses rows older than the index: the database was put back to an earlier time. */
 gboolean vr_replica_check_index(VrReplica *self, GError **error);
 

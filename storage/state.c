@@ -8,13 +8,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "policies/error.h"
 #include "storage/file_util.h"
 #include "storage/state_private.h"
+
+#define VR_STATE_WAYS_OUT                                                                          \
+    "Put state.db back from a backup; or move it away, start again, pair the hosts anew and get "  \
+    "the replicas back with 'virt-replica store-scan default'."
 
 struct _VrState {
     GRecMutex lock; /* guards all below, and the database */
@@ -39,9 +45,7 @@ vr_set_error_sqlite(GError **error, sqlite3 *db, const char *what)
         vr_set_error(error, VR_ERROR_NO_SPACE, "state-full",
                      "Free space on the file system of the state directory.", "%s", message);
     else if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-        vr_set_error(error, VR_ERROR_CORRUPT, "state-corrupt",
-                     "Restore state.db from a backup, or move it away and pair and protect again.",
-                     "%s", message);
+        vr_set_error(error, VR_ERROR_CORRUPT, "state-corrupt", VR_STATE_WAYS_OUT, "%s", message);
     else if (code == SQLITE_BUSY)
         vr_set_error(error, VR_ERROR_CONFLICT, "state-busy",
                      "Close the other program that has state.db open.", "%s", message);
@@ -100,54 +104,166 @@ take_lock(VrState *self, const char *dir, GError **error)
     return TRUE;
 }
 
+/* First row of @sql as text, its columns joined by blanks; NULL without error if there is none. */
 static gboolean
-quick_check(VrState *self, GError **error)
+first_row(VrState *self, const char *sql, char **ret_text, GError **error)
 {
+    g_autoptr(GString) text = g_string_new(NULL);
     sqlite3_stmt *stmt = NULL;
-    const char *answer = NULL;
-    gboolean ok = FALSE;
+    int rc = sqlite3_prepare_v2(self->db, sql, -1, &stmt, NULL);
 
-    if (sqlite3_prepare_v2(self->db, "PRAGMA quick_check(1)", -1, &stmt, NULL) == SQLITE_OK &&
-        sqlite3_step(stmt) == SQLITE_ROW)
-        answer = (const char *) sqlite3_column_text(stmt, 0);
-    if (!answer)
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(stmt);
+    for (int i = 0; rc == SQLITE_ROW && i < sqlite3_column_count(stmt); i++) {
+        const char *column = (const char *) sqlite3_column_text(stmt, i);
+
+        g_string_append_printf(text, "%s%s", i > 0 ? " " : "", column ? column : "");
+    }
+    if (rc == SQLITE_ROW)
+        *ret_text = g_string_free(g_steal_pointer(&text), FALSE);
+    else if (rc != SQLITE_DONE) {
         vr_set_error_sqlite(error, self->db, "check the state database");
-    else if (strcmp(answer, "ok") != 0)
-        vr_set_error(error, VR_ERROR_CORRUPT, "state-corrupt",
-                     "Restore state.db from a backup, or move it away and pair and protect again.",
-                     "the state database '%s' is damaged: %s", self->path, answer);
-    else
-        ok = TRUE;
+        g_prefix_error(error, "'%s': ", self->path);
+    }
     sqlite3_finalize(stmt);
-    return ok;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
 
 static gboolean
-open_database(VrState *self, GError **error)
+damaged(VrState *self, const char *what, GError **error)
 {
-    int fd = open(self->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    vr_set_error(error, VR_ERROR_CORRUPT, "state-corrupt", VR_STATE_WAYS_OUT,
+                 "the state database '%s' is damaged: %s", self->path, what);
+    return FALSE;
+}
 
-    if (fd < 0) {
-        vr_set_error_errno(error, errno, "cannot open '%s'", self->path);
+/* Every page, every index against its table, every reference: a page of garbage is found here and
+ * not by the job that reads it in a month. With 10,000 recovery points 0.12 s, no more than
+ * quick_check, which does not look at indexes. */
+static gboolean
+check_database(VrState *self, GError **error)
+{
+    g_autofree char *answer = NULL;
+    g_autofree char *orphan = NULL;
+
+    if (!first_row(self, "PRAGMA integrity_check(1)", &answer, error))
         return FALSE;
-    }
-    close(fd);
-    if (sqlite3_open_v2(self->path, &self->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX,
-                        NULL) != SQLITE_OK) {
-        vr_set_error_sqlite(error, self->db, "open the state database");
+    if (g_strcmp0(answer, "ok") != 0)
+        return damaged(self, answer ? answer : "it cannot be checked", error);
+    if (!first_row(self, "PRAGMA foreign_key_check", &orphan, error))
         return FALSE;
-    }
-    sqlite3_extended_result_codes(self->db, 1);
-    sqlite3_busy_timeout(self->db, 10000);
-    if (sqlite3_exec(
-            self->db,
-            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = ON;"
-            "PRAGMA trusted_schema = OFF",
-            NULL, NULL, NULL) != SQLITE_OK) {
-        vr_set_error_sqlite(error, self->db, "prepare the state database");
-        return FALSE;
+    if (orphan) {
+        g_autofree char *what = g_strdup_printf("a row refers to one that is gone (%s)", orphan);
+
+        return damaged(self, what, error);
     }
     return TRUE;
+}
+
+static gboolean
+prepare(sqlite3 *db, GError **error)
+{
+    sqlite3_extended_result_codes(db, 1);
+    sqlite3_busy_timeout(db, 10000);
+    if (sqlite3_exec(
+            db,
+            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = ON;"
+            "PRAGMA trusted_schema = OFF",
+            NULL, NULL, NULL) == SQLITE_OK)
+        return TRUE;
+    vr_set_error_sqlite(error, db, "prepare the state database");
+    return FALSE;
+}
+
+/* Tables, and when they were made: what the host was paired with and protected before is not in
+ * them. */
+static gboolean
+fill_database(sqlite3 *db, GError **error)
+{
+    g_autofree char *sql =
+        g_strdup_printf("INSERT INTO host VALUES ('" VR_STATE_MADE_KEY "', '%" G_GINT64_FORMAT "')",
+                        g_get_real_time());
+
+    if (!prepare(db, error) || !vr_schema_migrate(db, error))
+        return FALSE;
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK)
+        return TRUE;
+    vr_set_error_sqlite(error, db, "make the state database");
+    return FALSE;
+}
+
+/* What is left of a database that is gone would be rolled back into the new one. */
+static void
+remove_leftovers(const char *path)
+{
+    static const char *const suffixes[] = {"-journal", "-wal", "-shm"};
+
+    for (guint i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+        g_autofree char *left = g_strconcat(path, suffixes[i], NULL);
+
+        (void) unlink(left);
+    }
+}
+
+/* Made under another name and renamed when it is complete: so an empty state.db is one that was
+ * cut, and never half of a new one. */
+static gboolean
+make_database(VrState *self, const char *dir, GError **error)
+{
+    g_autofree char *path = g_strconcat(self->path, ".new", NULL);
+    sqlite3 *db = NULL;
+    gboolean ok;
+
+    remove_leftovers(self->path);
+    remove_leftovers(path);
+    if (unlink(path) < 0 && errno != ENOENT) {
+        vr_set_error_errno(error, errno, "cannot remove '%s'", path);
+        return FALSE;
+    }
+    ok = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) == SQLITE_OK;
+    if (!ok)
+        vr_set_error_sqlite(error, db, "make the state database");
+    ok = ok && fill_database(db, error);
+    sqlite3_close(db);
+    remove_leftovers(path);
+    if (ok && (chmod(path, 0600) < 0 || rename(path, self->path) < 0)) {
+        vr_set_error_errno(error, errno, "cannot rename '%s'", path);
+        return FALSE;
+    }
+    return ok && vr_fsync_dir(dir, error);
+}
+
+static gboolean
+file_is_there(VrState *self, const char *dir, GError **error)
+{
+    struct stat st;
+
+    if (lstat(self->path, &st) < 0) {
+        if (errno == ENOENT)
+            return make_database(self, dir, error);
+        vr_set_error_errno(error, errno, "cannot look at '%s'", self->path);
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        vr_set_error(error, VR_ERROR_INVALID, "not-a-file", "Put the database there as a file.",
+                     "'%s' is not a regular file", self->path);
+        return FALSE;
+    }
+    return st.st_size > 0 || damaged(self, "it is empty, somebody cut it", error);
+}
+
+static gboolean
+open_database(VrState *self, const char *dir, GError **error)
+{
+    if (!file_is_there(self, dir, error))
+        return FALSE;
+    if (sqlite3_open_v2(self->path, &self->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX,
+                        NULL) != SQLITE_OK)
+        vr_set_error_sqlite(error, self->db, "open the state database");
+    else if (prepare(self->db, error))
+        return TRUE;
+    g_prefix_error(error, "'%s': ", self->path);
+    return FALSE;
 }
 
 static void
@@ -166,7 +282,7 @@ vr_state_open(const char *dir, GError **error)
     self->path = g_build_filename(dir, "state.db", NULL);
     self->statements = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, finalize);
     if (!vr_make_dir(dir, 0700, error) || !take_lock(self, dir, error) ||
-        !open_database(self, error) || !quick_check(self, error) ||
+        !open_database(self, dir, error) || !check_database(self, error) ||
         !vr_schema_migrate(self->db, error) || !vr_fsync_dir(dir, error)) {
         g_prefix_error(error, "state directory '%s': ", dir);
         return NULL;

@@ -12,12 +12,17 @@ G_BEGIN_DECLS
  * fault). A file lock beside it refuses a second daemon. All SQL lives in storage/state*.c and
  * schema.c. Every function of state_*.h blocks on disk, may be called from any thread but the main
  * one, and is one transaction that is durable when it returns TRUE. Rows come back as structs that
- * the caller frees; strings inside are owned. Errors: NO_SPACE, CORRUPT (quick_check failed),
+ * the caller frees; strings inside are owned. Errors: NO_SPACE, CORRUPT (integrity_check failed),
  * CONFLICT "state-in-use" (second daemon), INTERNAL.
  */
 typedef struct _VrState VrState;
 
-/** @dir: created 0700; holds state.db and state.lock. Runs pending migrations, quick_check. */
+/** Host fact: wall time in microseconds at which the database was made. */
+#define VR_STATE_MADE_KEY "state-made"
+
+/** @dir: created 0700; holds state.db and state.lock. A state.db that is not there is made, one
+ * that is empty or damaged (integrity_check, foreign_key_check) is refused. Runs pending
+ * migrations. */
 VrState *vr_state_open(const char *dir, GError **error);
 void vr_state_close(VrState *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrState, vr_state_close)

@@ -172,6 +172,24 @@ vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error)
 }
 
 gboolean
+vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_us, GError **error)
+{
+    gint64 grace_us;
+
+    if (!vr_state_number(self, -1, &grace_us, error,
+                         "SELECT delete_grace_us FROM peer WHERE fingerprint = ?1", "s",
+                         fingerprint))
+        return FALSE;
+    if (grace_us >= 0) {
+        *ret_us = grace_us;
+        return TRUE;
+    }
+    vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-peer",
+                 "See 'virt-replica peer-list' for the peers.", "no peer '%s'", fingerprint);
+    return FALSE;
+}
+
+gboolean
 vr_state_peer_delete(VrState *self, const char *fingerprint, GError **error)
 {
     g_autoptr(GError) local = NULL;

@@ -43,6 +43,10 @@ gboolean vr_state_peer_set_networks(VrState *self, const char *fingerprint,
                                     const char *const *names, GError **error);
 /** Sorted. (transfer full) */
 char **vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error);
+/** How long what this peer ends or shortens stays nevertheless; 0: not at all. NOT_FOUND
+ * "no-such-peer". */
+gboolean vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_us,
+                                    GError **error);
 gboolean vr_state_peer_delete(VrState *self, const char *fingerprint,
                               GError **error); /* REFUSED while protections use it */
 

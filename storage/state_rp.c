@@ -67,8 +67,8 @@ rp_row(sqlite3_stmt *stmt, GError **error)
     return g_steal_pointer(&self);
 }
 
-static gboolean
-insert_rp(VrState *self, const VrRpRow *row, GError **error)
+gboolean
+vr_state_rp_insert(VrState *self, const VrRpRow *row, GError **error)
 {
     return vr_state_run(
         self, NULL, error,
@@ -93,7 +93,7 @@ vr_state_rp_commit(VrState *self, const VrRpRow *row, GError **error)
 {
     if (!vr_state_begin(self, error))
         return FALSE;
-    if (!insert_rp(self, row, error) || !set_head_pending(self, row->uuid, TRUE, error)) {
+    if (!vr_state_rp_insert(self, row, error) || !set_head_pending(self, row->uuid, TRUE, error)) {
         vr_state_rollback(self);
         return FALSE;
     }
@@ -212,4 +212,18 @@ vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret
         return FALSE;
     *ret_held = held != 0;
     return TRUE;
+}
+
+static gpointer
+reason_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
+{
+    return vr_column_text(stmt, 0);
+}
+
+GPtrArray *
+vr_state_hold_list(VrState *self, const char *uuid, guint64 number, GError **error)
+{
+    return vr_state_rows(self, reason_row, g_free, error,
+                         "SELECT reason FROM hold WHERE uuid = ?1 AND number = ?2 ORDER BY reason",
+                         "si", uuid, (gint64) number);
 }

@@ -27,6 +27,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrRpRow, vr_rp_row_free)
 
 /** Inserts the row and sets head_pending (manifest not applied yet) in one transaction. */
 gboolean vr_state_rp_commit(VrState *self, const VrRpRow *row, GError **error);
+/** Only the row, of an RP that is in the store already. */
+gboolean vr_state_rp_insert(VrState *self, const VrRpRow *row, GError **error);
 gboolean vr_state_rp_head_applied(VrState *self, const char *uuid, GError **error);
 gboolean vr_state_rp_head_pending(VrState *self, const char *uuid, gboolean *ret_pending,
                                   GError **error);
@@ -48,5 +50,7 @@ gboolean vr_state_hold_remove(VrState *self, const char *uuid, guint64 number, c
                               GError **error);
 gboolean vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
                            GError **error);
+/** Reasons why RP @number is held, sorted. (element-type utf8) (transfer full) */
+GPtrArray *vr_state_hold_list(VrState *self, const char *uuid, guint64 number, GError **error);
 
 G_END_DECLS

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/api/api.h"
 #include "plugin/local_address.h"
+#include "plugin/state_lost.h"
 #include "policies/error.h"
 
 #define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
@@ -43,11 +44,10 @@ add_finding(JsonArray *findings, const char *code, const char *message, const ch
 
 /* Proven now, unless somebody has asked just before. A libvirt that hangs does not hold this up. */
 static void
-set_fence(VrApp *app, JsonObject *object)
+set_fence(VrApp *app, JsonObject *object, JsonArray *findings)
 {
     g_auto(VrFenceStatus) fence = {0};
     g_autoptr(GPtrArray) notes = vr_fence_notes(app->fence);
-    JsonArray *findings = json_array_new();
 
     vr_fence_prove(app->fence, app->conn, FENCE_FRESH_US, FENCE_WAIT_MS);
     vr_fence_status(app->fence, &fence);
@@ -61,7 +61,6 @@ set_fence(VrApp *app, JsonObject *object)
 
         add_finding(findings, "fence-record", note->message, note->action);
     }
-    json_object_set_array_member(object, "findings", findings);
 }
 
 static gboolean
@@ -71,22 +70,25 @@ status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer 
     VrApp *app = data;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);
     g_autofree char *address = vr_local_address(app->config, NULL);
+    JsonArray *findings;
     JsonObject *object;
 
     if (rows == NULL)
         return FALSE;
+    findings = vr_state_lost_notices(app);
     object = json_object_new();
     json_object_set_string_member(object, "version", VR_VERSION);
     json_object_set_string_member(object, "name", app->config->name);
     json_object_set_string_member(object, "fingerprint", vr_identity_fingerprint(app->identity));
     json_object_set_string_member(object, "address", address ? address : app->config->listen);
     json_object_set_object_member(object, "libvirt", libvirt_json(app));
-    set_fence(app, object);
+    set_fence(app, object, findings);
     json_object_set_int_member(object, "protections", rows->len);
     json_object_set_int_member(object, "jobs_running", vr_jobs_count(app->jobs));
     json_object_set_double_member(object, "uptime_seconds",
                                   (double) (g_get_monotonic_time() - app->started_us) /
                                       G_USEC_PER_SEC);
+    json_object_set_array_member(object, "findings", findings);
     vr_api_reply(reply, 200, object);
     return TRUE;
 }

@@ -7,10 +7,12 @@
 #include "plugin/api/api.h"
 #include "plugin/check.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/store_adopt.h"
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/network_map.h"
 #include "qmp/domain_ops.h"
+#include "storage/error_json.h"
 #include "storage/json_util.h"
 
 /* More than a network's name can have: vr_network_map_check() says which one is none. */
@@ -240,6 +242,98 @@ store_undefine(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, g
 }
 
 static gboolean
+store_scan(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    VrStoreRow *row = vr_state_store_get(app->state, vr_http_request_param(request, "name"), error);
+    JsonArray *array = row ? vr_store_findings(app, row, error) : NULL;
+
+    vr_store_row_free(row);
+    if (array == NULL)
+        return FALSE;
+    vr_api_reply_array(reply, array);
+    return TRUE;
+}
+
+/* Each by itself: one that cannot be had back holds up no other. */
+static JsonArray *
+adopt_all(VrApp *app, const VrStoreRow *row, GError **error)
+{
+    g_autoptr(JsonArray) found = vr_store_findings(app, row, error);
+    JsonArray *array = found ? json_array_new() : NULL;
+
+    for (guint i = 0; found != NULL && i < json_array_get_length(found); i++) {
+        JsonObject *entry = json_array_get_object_element(found, i);
+        const char *uuid = json_object_get_string_member(entry, "uuid");
+        g_autoptr(GError) local = NULL;
+        JsonObject *object;
+
+        if (!g_str_equal(json_object_get_string_member(entry, "state"), "orphaned"))
+            continue;
+        object = json_object_new();
+        json_object_set_string_member(object, "uuid", uuid);
+        if (!vr_store_adopt(app, row, uuid, NULL, &local))
+            json_object_set_object_member(object, "error", vr_error_to_json_object(local));
+        json_array_add_object_element(array, object);
+    }
+    return array;
+}
+
+static JsonArray *
+adopt_one(VrApp *app, const VrStoreRow *row, const char *domain, GError **error)
+{
+    g_autofree char *uuid = NULL;
+    JsonObject *object;
+    JsonArray *array;
+
+    if (!vr_store_adopt(app, row, domain, &uuid, error))
+        return NULL;
+    object = json_object_new();
+    json_object_set_string_member(object, "uuid", uuid);
+    array = json_array_new();
+    json_array_add_object_element(array, object);
+    return array;
+}
+
+/* {"domain": name or UUID}, or {} for all. */
+static gboolean
+store_adopt(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    VrApp *app = data;
+    JsonObject *body = vr_http_request_object(request, error);
+    const char *domain = NULL;
+    VrStoreRow *row;
+    JsonArray *array;
+
+    if (body == NULL || !vr_json_string_opt(body, "domain", VR_API_NAME_MAX, &domain, error))
+        return FALSE;
+    row = vr_state_store_get(app->state, vr_http_request_param(request, "name"), error);
+    if (row == NULL)
+        return FALSE;
+    array = domain ? adopt_one(app, row, domain, error) : adopt_all(app, row, error);
+    vr_store_row_free(row);
+    if (array == NULL)
+        return FALSE;
+    vr_api_reply_array(reply, array);
+    return TRUE;
+}
+
+static gboolean
+store_drop(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
+           GError **error)
+{
+    VrApp *app = data;
+    JsonObject *body = vr_http_request_object(request, error);
+    const char *uuid = body ? vr_json_string(body, "uuid", VR_API_NAME_MAX, error) : NULL;
+    VrStoreRow *row =
+        uuid ? vr_state_store_get(app->state, vr_http_request_param(request, "name"), error) : NULL;
+    gboolean ok = row != NULL && vr_store_drop(app, row, uuid, error);
+
+    vr_store_row_free(row);
+    return ok;
+}
+
+static gboolean
 netmap_list(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     VrApp *app = data;
@@ -359,6 +453,9 @@ const VrHttpRoute vr_api_settings_routes[] = {
     {"GET", "/v1/stores/{name}", store_info, VR_HTTP_BODY_NONE},
     {"PUT", "/v1/stores/{name}", store_define, VR_HTTP_BODY_JSON},
     {"DELETE", "/v1/stores/{name}", store_undefine, VR_HTTP_BODY_NONE},
+    {"GET", "/v1/stores/{name}/scan", store_scan, VR_HTTP_BODY_NONE},
+    {"POST", "/v1/stores/{name}/adopt", store_adopt, VR_HTTP_BODY_JSON},
+    {"POST", "/v1/stores/{name}/drop", store_drop, VR_HTTP_BODY_JSON},
     {"GET", "/v1/netmaps", netmap_list, VR_HTTP_BODY_NONE},
     {"PUT", "/v1/netmaps", netmap_set, VR_HTTP_BODY_JSON},
     {"DELETE", "/v1/netmaps", netmap_unset, VR_HTTP_BODY_NONE},

@@ -59,6 +59,12 @@ static const VrCliParam store_define_options[] = {
     {"path", VR_CLI_FILE, "directory that holds the replicas", TRUE},
     END,
 };
+static const VrCliParam store_scan_options[] = {
+    {"adopt", VR_CLI_TEXT, "have the replica of this domain (name or UUID) back"},
+    {"adopt-all", VR_CLI_FLAG, "have every orphaned replica back"},
+    {"drop", VR_CLI_TEXT, "delete the directory of this UUID, which no protection knows"},
+    END,
+};
 static const VrCliParam policy_define_args[] = {
     {"file", VR_CLI_FILE, "policy file; its name without .conf is the policy's name", TRUE},
     END,
@@ -106,7 +112,7 @@ static const VrCliParam sync_options[] = {
     END,
 };
 static const VrCliParam unprotect_options[] = {
-    {"keep-replica", VR_CLI_FLAG, "leave the recovery points on the peer"},
+    {"keep-replica", VR_CLI_FLAG, "keep the recovery points on the peer without end"},
     WAITING,
     END,
 };
@@ -164,6 +170,8 @@ static const VrCliCommand commands[] = {
     {"store-define", "store", store_define_args, store_define_options, vr_cli_store_define,
      "let replicas be kept in a directory"},
     {"store-info", "store", store_arg, none, vr_cli_store_info, "show one store"},
+    {"store-scan", "store", store_arg, store_scan_options, vr_cli_store_scan,
+     "list what a store's directories hold; have lost replicas back"},
     {"store-undefine", "store", store_arg, none, vr_cli_store_undefine, "forget an unused store"},
 
     {"policy-list", "policy", none, none, vr_cli_policy_list, "list the policies"},
@@ -190,7 +198,7 @@ static const VrCliCommand commands[] = {
     {"pause", "protection", domain_arg, none, vr_cli_pause, "make no more recovery points"},
     {"resume", "protection", domain_arg, none, vr_cli_resume, "make recovery points again"},
     {"unprotect", "protection", domain_arg, unprotect_options, vr_cli_unprotect,
-     "end a protection and remove the replica"},
+     "end a protection; the peer keeps the replica for its grace"},
 
     {"rp-list", "rp", domain_arg, none, vr_cli_rp_list, "list the recovery points of a domain"},
     {"rp-info", "rp", rp_info_args, none, vr_cli_rp_info, "show one recovery point"},

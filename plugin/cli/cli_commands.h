@@ -23,6 +23,7 @@ gboolean vr_cli_peer_remove(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_store_list(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_store_define(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_store_info(VrCli *cli, const VrCliArgs *args, GError **error);
+gboolean vr_cli_store_scan(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_store_undefine(VrCli *cli, const VrCliArgs *args, GError **error);
 
 /* cli_policy.c */

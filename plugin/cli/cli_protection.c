@@ -241,6 +241,21 @@ vr_cli_resume(VrCli *cli, const VrCliArgs *args, GError **error)
     return change(cli, args, "resume", "resumed", error);
 }
 
+static void
+say_unprotected(VrCli *cli, const char *domain, JsonObject *job)
+{
+    const char *until = vr_cli_json_string(job, "kept_until");
+    g_autofree char *when = until ? vr_cli_json_time(job, "kept_until") : NULL;
+
+    if (!until)
+        vr_cli_say(cli, "Domain '%s' is no longer protected", domain);
+    else if (g_str_equal(until, "forever"))
+        vr_cli_say(cli, "Domain '%s' is no longer protected; the peer keeps its replica", domain);
+    else
+        vr_cli_say(cli, "Domain '%s' is no longer protected; the peer keeps its replica until %s",
+                   domain, when);
+}
+
 gboolean
 vr_cli_unprotect(VrCli *cli, const VrCliArgs *args, GError **error)
 {
@@ -252,6 +267,6 @@ vr_cli_unprotect(VrCli *cli, const VrCliArgs *args, GError **error)
     if (!run_job(cli, args, path, body, &job, error))
         return FALSE;
     if (job)
-        vr_cli_say(cli, "Domain '%s' is no longer protected", vr_cli_args_text(args, "domain"));
+        say_unprotected(cli, vr_cli_args_text(args, "domain"), vr_cli_json_object(job));
     return TRUE;
 }

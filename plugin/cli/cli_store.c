@@ -4,6 +4,7 @@
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_table.h"
 #include "policies/ids.h"
+#include "storage/error_json.h"
 
 gboolean
 vr_cli_store_list(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
@@ -79,6 +80,107 @@ vr_cli_store_info(VrCli *cli, const VrCliArgs *args, GError **error)
     vr_cli_take_pair(cli->out, "Size", vr_cli_json_size(store, "bytes_total"));
     vr_cli_take_pair(cli->out, "Protections", vr_cli_json_text(store, "protections"));
     return TRUE;
+}
+
+static gboolean
+store_list_found(VrCli *cli, const char *name, GError **error)
+{
+    g_autofree char *path = vr_cli_path("stores", name, "scan", NULL);
+    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(VrCliTable) table = NULL;
+
+    if (!vr_cli_fetch(cli, path, &answer, error))
+        return FALSE;
+    if (!answer)
+        return TRUE;
+    entries = vr_cli_json_objects(answer);
+    table = vr_cli_table_new("UUID", "Name", "State", "Peer", "Points", "Newest", "Size", "Damage",
+                             NULL);
+    for (guint i = 0; i < entries->len; i++) {
+        JsonObject *entry = g_ptr_array_index(entries, i);
+
+        vr_cli_table_take(table, vr_cli_json_text(entry, "uuid"));
+        vr_cli_table_take(table, vr_cli_json_text(entry, "name"));
+        vr_cli_table_take(table, vr_cli_json_text(entry, "state"));
+        vr_cli_table_take(table, vr_cli_json_text(entry, "peer"));
+        vr_cli_table_take(table, vr_cli_json_text(entry, "points"));
+        vr_cli_table_take(table, vr_cli_json_time(entry, "newest"));
+        vr_cli_table_take(table, vr_cli_json_size(entry, "bytes"));
+        vr_cli_table_take(table, vr_cli_json_text(entry, "damage"));
+    }
+    vr_cli_table_print(table, cli->out, cli->quiet);
+    return TRUE;
+}
+
+/* What was had back is said; of what was not, the first reason is the command's error. */
+static gboolean
+say_adopted(VrCli *cli, JsonNode *answer, GError **error)
+{
+    g_autoptr(GPtrArray) entries = vr_cli_json_objects(answer);
+    gboolean ok = TRUE;
+
+    for (guint i = 0; i < entries->len; i++) {
+        JsonObject *entry = g_ptr_array_index(entries, i);
+        JsonObject *failure = vr_cli_json_member(entry, "error");
+        g_autofree char *uuid = vr_cli_json_text(entry, "uuid");
+
+        if (!failure)
+            vr_cli_say(cli, "Replica %s adopted", uuid);
+        else if (ok)
+            g_propagate_error(error, vr_error_from_json_object(failure));
+        ok = ok && !failure;
+    }
+    if (entries->len == 0)
+        vr_cli_say(cli, "Nothing to adopt");
+    return ok;
+}
+
+static gboolean
+store_adopt(VrCli *cli, const char *name, const char *domain, GError **error)
+{
+    g_autofree char *path = vr_cli_path("stores", name, "adopt", NULL);
+    g_autoptr(JsonNode) answer = NULL;
+    JsonObject *body = json_object_new();
+
+    vr_cli_json_set(body, "domain", domain);
+    if (!vr_cli_request(cli, "POST", path, body, &answer, error) ||
+        !say_adopted(cli, answer, error))
+        return FALSE;
+    if (cli->json)
+        vr_cli_json_print(cli->out, answer);
+    return TRUE;
+}
+
+static gboolean
+store_drop(VrCli *cli, const char *name, const char *uuid, GError **error)
+{
+    g_autofree char *path = vr_cli_path("stores", name, "drop", NULL);
+    JsonObject *body = json_object_new();
+
+    vr_cli_json_set(body, "uuid", uuid);
+    if (!vr_cli_do(cli, "POST", path, body, error))
+        return FALSE;
+    vr_cli_say(cli, "Replica %s removed from store '%s'", uuid, name);
+    return TRUE;
+}
+
+gboolean
+vr_cli_store_scan(VrCli *cli, const VrCliArgs *args, GError **error)
+{
+    const char *name = vr_cli_args_text(args, "name");
+    const char *domain = vr_cli_args_text(args, "adopt");
+    const char *uuid = vr_cli_args_text(args, "drop");
+    gboolean all = vr_cli_args_flag(args, "adopt-all");
+
+    if ((domain != NULL) + (uuid != NULL) + all > 1) {
+        vr_set_error(error, VR_ERROR_INVALID, "usage", "Give one of them.",
+                     "--adopt, --adopt-all and --drop exclude each other");
+        return FALSE;
+    }
+    if (domain != NULL || all)
+        return store_adopt(cli, name, domain, error);
+    return uuid != NULL ? store_drop(cli, name, uuid, error) : store_list_found(cli, name, error);
 }
 
 gboolean

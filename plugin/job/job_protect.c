@@ -13,7 +13,9 @@
 /*
  * check changes nothing. create makes the rows on both hosts; from there an error that retrying
  * cannot mend, or cancelling, takes everything away again. initial replication resumes with what
- * the target holds. What cannot be taken away leaves the protection disabling, for unprotect.
+ * the target holds. What cannot be taken away leaves the protection disabling, for unprotect. The
+ * target removes what has no recovery point yet; a replica with some, such as one that this protect
+ * was to revive, it keeps for its grace.
  */
 #define PROBE_US (5 * G_TIME_SPAN_SECOND)
 #define UNDO_US (15 * G_TIME_SPAN_SECOND)

@@ -2,9 +2,12 @@
 #include "plugin/cycle/protection_push.h"
 #include "plugin/exclusive.h"
 #include "plugin/job/jobs.h"
-#include "plugin/peer/peer_ops.h"
+#include "plugin/ownership.h"
+#include "plugin/peer/peer_replica.h"
 #include "policies/error.h"
+#include "policies/units.h"
 #include "qmp/checkpoint.h"
+#include "storage/json_util.h"
 
 const VrJobStepDef vr_job_unprotect_steps[] = {
     {"check"}, {"source"}, {"target"}, {"verify"}, {NULL}};
@@ -42,6 +45,21 @@ keeps_replica(VrJob *job)
     return json_object_get_boolean_member_with_default(vr_job_args(job), "keep_replica", FALSE);
 }
 
+/* "kept_until": a time, or "forever"; nothing if the replica is gone. */
+static void
+note_kept(VrJob *job, JsonNode *answer)
+{
+    JsonObject *object = vr_json_as_object(answer);
+    g_autofree char *when = NULL;
+    guint64 until_us;
+
+    if (object == NULL || !json_object_has_member(object, "kept_until_us") ||
+        !vr_json_uint(object, "kept_until_us", G_MAXINT64, &until_us, NULL) || until_us == 0)
+        return;
+    when = vr_time_format((gint64) until_us);
+    vr_job_result_string(job, "kept_until", when ? when : "forever");
+}
+
 static gboolean
 step_target(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
 {
@@ -53,7 +71,10 @@ step_target(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
         return FALSE;
     answer = vr_peer_client_protection_delete(peer, row->uuid, keeps_replica(job),
                                               vr_job_cancellable(job), error);
-    return answer != NULL;
+    if (answer == NULL)
+        return FALSE;
+    note_kept(job, answer);
+    return TRUE;
 }
 
 static gboolean
@@ -74,7 +95,7 @@ step_verify(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
                      row->name, left);
         return FALSE;
     }
-    return vr_fence_remove(app->fence, row->uuid, error) &&
+    return vr_ownership_unfence(app, row->uuid, error) &&
            vr_state_protection_delete(app->state, row->uuid, error);
 }
 
@@ -102,17 +123,22 @@ source_forgot(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
     return FALSE;
 }
 
+/* On the target. One whose source ended replication goes at once; one whose source has lost it goes
+ * or, if that is asked for, is kept for whoever protects the domain again. */
 static gboolean
-remove_orphan(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
+remove_replica(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
 {
-    g_autoptr(JsonNode) done = NULL;
+    g_autoptr(JsonNode) answer = NULL;
 
     vr_job_step(job, "check");
-    if (!source_forgot(job, app, row, error))
+    if (row->kept_until_us == 0 && !source_forgot(job, app, row, error))
         return FALSE;
     vr_job_step(job, "target");
-    done = vr_peer_ops.protection_delete(app, row->peer, row->uuid, keeps_replica(job), error);
-    return done != NULL;
+    if (!keeps_replica(job))
+        return vr_peer_replica_drop(app, row->uuid, error);
+    answer = vr_peer_replica_end(app, row->uuid, TRUE, error);
+    note_kept(job, answer);
+    return answer != NULL;
 }
 
 /* The caller holds the guard: no cycle writes the row while its state changes. */
@@ -140,7 +166,7 @@ vr_job_unprotect_run(VrJob *job, gpointer data, GError **error)
         return TRUE;
     }
     if (row != NULL && row->role == VR_ROLE_TARGET)
-        return remove_orphan(job, app, row, error);
+        return remove_replica(job, app, row, error);
     if (row == NULL)
         return FALSE;
     if (!vr_job_take_exclusive(job, app, error))

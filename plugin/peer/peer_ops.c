@@ -5,6 +5,7 @@
 
 #include "plugin/check.h"
 #include "plugin/ownership_compare.h"
+#include "plugin/peer/peer_replica.h"
 #include "plugin/target/activation.h"
 #include "plugin/target/boot.h"
 #include "plugin/target_domain.h"
@@ -29,229 +30,17 @@ check(gpointer data, const char *peer, JsonNode *request, GError **error)
     return vr_check_target(data, peer, request, error);
 }
 
-typedef struct {
-    const char *name, *store, *policy, *policy_text, *generation, *exclude, *xml;
-    JsonArray *networks;
-} Put;
-
-static gboolean
-read_put(JsonNode *request, Put *put, GError **error)
-{
-    JsonObject *object = vr_json_object(request, "protection", error);
-    JsonNode *networks;
-
-    if (object == NULL || (put->name = vr_json_string(object, "name", 255, error)) == NULL ||
-        (put->store = vr_json_string(object, "store", VR_NAME_MAX, error)) == NULL ||
-        (put->policy = vr_json_string(object, "policy", VR_NAME_MAX, error)) == NULL ||
-        (put->policy_text = vr_json_string(object, "policy_text", 64 * 1024, error)) == NULL ||
-        (put->generation = vr_json_string(object, "generation", 4096, error)) == NULL ||
-        (put->exclude = vr_json_string(object, "exclude", 4096, error)) == NULL ||
-        (put->xml = vr_json_string(object, "xml", VR_DOMAIN_XML_MAX, error)) == NULL)
-        return FALSE;
-    networks = json_object_get_member(object, "networks");
-    put->networks = vr_json_as_array(networks);
-    return TRUE;
-}
-
-static gboolean
-policy_is_valid(const Put *put, GError **error)
-{
-    g_autoptr(VrPolicy) policy =
-        vr_name_valid(put->policy)
-            ? vr_policy_parse(put->policy, "policy of the source", put->policy_text,
-                              strlen(put->policy_text), error)
-            : NULL;
-
-    if (policy == NULL && error != NULL && *error == NULL)
-        vr_set_error(error, VR_ERROR_INVALID, "bad-policy-name", NULL,
-                     "the policy's name is not valid");
-    return policy != NULL;
-}
-
-/* The checks that were answered as findings before are repeated: a peer is not believed to have
- * asked. */
-static gboolean
-may_create(VrApp *app, const char *peer, JsonNode *request, GError **error)
-{
-    g_autoptr(JsonNode) answer = vr_check_target(app, peer, request, error);
-    JsonArray *findings =
-        answer ? json_object_get_array_member(json_node_get_object(answer), "findings") : NULL;
-
-    if (findings == NULL)
-        return FALSE;
-    for (guint i = 0; i < json_array_get_length(findings); i++) {
-        JsonObject *finding = json_array_get_object_element(findings, i);
-
-        if (strcmp(json_object_get_string_member(finding, "severity"), "error") != 0)
-            continue;
-        vr_set_error(error, VR_ERROR_REFUSED, json_object_get_string_member(finding, "code"),
-                     json_object_get_string_member(finding, "action"), "%s",
-                     json_object_get_string_member(finding, "message"));
-        return FALSE;
-    }
-    return TRUE;
-}
-
-static gboolean
-same_generation(const VrProtection *row, const char *line, GError **error)
-{
-    g_autoptr(VrGeneration) theirs = vr_generation_from_line(line, error);
-    g_autoptr(VrGeneration) mine = theirs ? vr_generation_from_line(row->generation, error) : NULL;
-
-    if (mine == NULL)
-        return FALSE;
-    if (vr_generation_compare(mine, theirs) == VR_GENERATION_SAME)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_REFUSED, "generation-mismatch",
-                 "Compare 'virt-replica info' on both hosts.",
-                 "domain '%s': the sender's generation is %s compared with the one here", row->name,
-                 vr_generation_relation_name(vr_generation_compare(theirs, mine)));
-    return FALSE;
-}
-
-static VrProtection *
-new_row(const char *uuid, const char *peer, const Put *put)
-{
-    VrProtection *row = g_new0(VrProtection, 1);
-
-    row->uuid = g_strdup(uuid);
-    row->role = VR_ROLE_TARGET;
-    row->peer = g_strdup(peer);
-    row->state = VR_PROTECTION_INITIAL;
-    row->store = g_strdup(put->store);
-    row->generation = g_strdup(put->generation);
-    row->created_us = g_get_real_time();
-    return row;
-}
-
-static void
-replace(char **field, const char *value)
-{
-    g_free(*field);
-    *field = g_strdup(value);
-}
-
-/* The map as sent; without one the map of before stays. */
-static void
-take_networks(VrProtection *row, JsonArray *networks)
-{
-    g_autoptr(JsonNode) node = NULL;
-
-    if (networks == NULL)
-        return;
-    node = json_node_new(JSON_NODE_ARRAY);
-    json_node_set_array(node, networks);
-    g_free(row->networks);
-    row->networks = vr_json_to_text(node);
-}
-
-static gboolean
-fence_replica(VrApp *app, const VrProtection *row, GError **error)
-{
-    g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, error);
-    g_autoptr(VrGeneration) generation =
-        peer ? vr_generation_from_line(row->generation, error) : NULL;
-
-    return generation != NULL && vr_fence_put(app->fence, row->uuid, VR_FENCE_RECORD_REPLICA,
-                                              peer->name, vr_generation_id(generation), error);
-}
-
-static gboolean
-store_row(VrApp *app, const VrProtection *row, gboolean created, GError **error)
-{
-    if (!vr_state_begin(app->state, error))
-        return FALSE;
-    if (created
-            ? vr_state_protection_insert(app->state, row, error) && fence_replica(app, row, error)
-            : vr_state_protection_set_settings(app->state, row, error))
-        return vr_state_commit(app->state, error);
-    vr_state_rollback(app->state);
-    return FALSE;
-}
-
 static JsonNode *
 protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *request, GError **error)
 {
-    VrApp *app = data;
-    g_autoptr(VrDomainModel) model = NULL;
-    g_autoptr(VrProtection) row = NULL;
-    gboolean created;
-    Put put;
-
-    if (!read_put(request, &put, error) || !policy_is_valid(&put, error))
-        return NULL;
-    model = vr_domain_model_parse(put.xml, strlen(put.xml), error);
-    if (model == NULL)
-        return NULL;
-    if (strcmp(model->uuid, uuid) != 0) {
-        vr_set_error(error, VR_ERROR_INVALID, "uuid-differs", NULL, "the domain's UUID is not %s",
-                     uuid);
-        return NULL;
-    }
-    row = vr_state_protection_get(app->state, uuid, NULL);
-    created = row == NULL;
-    if (created && !may_create(app, peer, request, error))
-        return NULL;
-    if (created) {
-        g_autoptr(VrGeneration) generation = vr_generation_from_line(put.generation, error);
-
-        if (generation == NULL)
-            return NULL;
-        row = new_row(uuid, peer, &put);
-    } else if (row->role != VR_ROLE_TARGET) {
-        vr_set_error(error, VR_ERROR_REFUSED, "not-target", "Unprotect it on this host first.",
-                     "domain '%s' is protected by host '%s' itself", row->name, app->config->name);
-        return NULL;
-    } else if (!same_generation(row, put.generation, error)) {
-        return NULL;
-    }
-    replace(&row->name, model->name);
-    replace(&row->policy, put.policy);
-    replace(&row->policy_text, put.policy_text);
-    replace(&row->exclude, put.exclude);
-    take_networks(row, put.networks);
-    if (!store_row(app, row, created, error))
-        return NULL;
-    return empty_object();
+    return vr_peer_replica_put(data, peer, uuid, request, error);
 }
 
-static JsonNode *
-delete_guarded(VrApp *app, const char *uuid, gboolean keep_replica, GError **error)
-{
-    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
-    g_autofree char *manifests = vr_app_manifest_dir(app, uuid);
-
-    if (row == NULL)
-        return NULL;
-    if (row->role != VR_ROLE_TARGET || row->state == VR_PROTECTION_FAILED_OVER) {
-        vr_set_error(error, VR_ERROR_REFUSED, "replica-in-use", "Fail back first.",
-                     "domain '%s' runs on host '%s' from this replica", row->name,
-                     app->config->name);
-        return NULL;
-    }
-    if (keep_replica)
-        vr_replicas_close(app->replicas, uuid);
-    else if (!vr_replicas_destroy(app->replicas, uuid, error))
-        return NULL;
-    if (!vr_remove_tree(manifests, error) || !vr_fence_remove(app->fence, uuid, error) ||
-        !vr_state_protection_delete(app->state, uuid, error))
-        return NULL;
-    return empty_object();
-}
-
-/* Never under an activation, which may be about to own these layers. */
 static JsonNode *
 protection_delete(gpointer data, const char *peer G_GNUC_UNUSED, const char *uuid,
                   gboolean keep_replica, GError **error)
 {
-    VrApp *app = data;
-    JsonNode *node;
-
-    if (!vr_guard_take(app->guards, uuid, "removal of the replica", 0, NULL, error))
-        return NULL;
-    node = delete_guarded(app, uuid, keep_replica, error);
-    vr_guard_release(app->guards, uuid);
-    return node;
+    return vr_peer_replica_end(data, uuid, keep_replica, error);
 }
 
 /* Would the newest RP start here as it is? */
@@ -386,6 +175,12 @@ replica(gpointer data, const char *uuid, const char *peer G_GNUC_UNUSED, const c
             error, VR_ERROR_REFUSED, "generation-behind", "See 'virt-replica info' on both hosts.",
             "domain '%s': host '%s' does not know the sender's generation as the newest one",
             row->name, app->config->name);
+        return NULL;
+    }
+    if (generation != NULL && row->kept_until_us != 0) {
+        vr_set_error(error, VR_ERROR_REFUSED, "replica-kept", "Protect the domain again.",
+                     "domain '%s': its replication to host '%s' was ended", row->name,
+                     app->config->name);
         return NULL;
     }
     if (generation != NULL && row->state == VR_PROTECTION_FAILED_OVER) {

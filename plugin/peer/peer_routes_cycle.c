@@ -51,6 +51,11 @@ open_replica_to_write(VrPeerServer *self, const VrHttpRequest *request, Guard *g
 
     if (!row)
         return FALSE;
+    if (row->kept_until_us != 0) {
+        vr_set_error(error, VR_ERROR_REFUSED, "replica-kept", "Protect the domain again.",
+                     "domain '%s': its replication to host '%s' was ended", row->name, self->name);
+        return FALSE;
+    }
     if (row->state != VR_PROTECTION_FAILED_OVER)
         return open_replica(self, request, NULL, guard, error);
     vr_set_error(error, VR_ERROR_REFUSED, "failed-over", "See 'virt-replica info' on both hosts.",

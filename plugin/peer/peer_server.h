@@ -26,7 +26,8 @@ typedef struct {
     /** Also called when the row does not exist yet; if it does, it names @peer. */
     JsonNode *(*protection_put)(gpointer data, const char *peer, const char *uuid,
                                 JsonNode *request, GError **error);
-    /** Deleting what does not exist is done already: the function is not called. */
+    /** Replication ends; see peer_replica.h for what stays. Deleting what does not exist is done
+     * already: the function is not called. */
     JsonNode *(*protection_delete)(gpointer data, const char *peer, const char *uuid,
                                    gboolean keep_replica, GError **error);
     /** Both roles. @action: [a-z-]{1,32} */

@@ -514,22 +514,23 @@ test_help_text(void)
 {
     g_auto(Run) run = run_line(NULL, "help unprotect");
 
-    g_assert_cmpstr(run.out, ==,
-                    "  NAME\n"
-                    "    unprotect - end a protection and remove the replica\n"
-                    "\n"
-                    "  SYNOPSIS\n"
-                    "    unprotect <domain> [--keep-replica] [--detach] [--verbose] "
-                    "[--timeout <duration>]\n"
-                    "\n"
-                    "  OPTIONS\n"
-                    "    [--domain] <domain>          domain name or UUID\n"
-                    "    --keep-replica               leave the recovery points on the peer\n"
-                    "    --detach                     print the job's id and do not wait for it\n"
-                    "    --verbose                    show progress while waiting\n"
-                    "    --timeout <duration>         stop waiting after this time; the job goes "
-                    "on\n"
-                    "\n");
+    g_assert_cmpstr(
+        run.out, ==,
+        "  NAME\n"
+        "    unprotect - end a protection; the peer keeps the replica for its grace\n"
+        "\n"
+        "  SYNOPSIS\n"
+        "    unprotect <domain> [--keep-replica] [--detach] [--verbose] "
+        "[--timeout <duration>]\n"
+        "\n"
+        "  OPTIONS\n"
+        "    [--domain] <domain>          domain name or UUID\n"
+        "    --keep-replica               keep the recovery points on the peer without end\n"
+        "    --detach                     print the job's id and do not wait for it\n"
+        "    --verbose                    show progress while waiting\n"
+        "    --timeout <duration>         stop waiting after this time; the job goes "
+        "on\n"
+        "\n");
 }
 
 static void

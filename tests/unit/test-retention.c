@@ -248,6 +248,120 @@ test_properties(void)
     }
 }
 
+/* Whoever may send RPs sends as many as it can: the history of before stays. */
+static void
+test_flood(void)
+{
+    const VrRetentionRule rule = {DAY, 24, 7};
+    g_autoptr(GArray) points = g_array_new(FALSE, FALSE, sizeof(VrRetentionPoint));
+
+    for (guint64 n = 1; n <= 5; n++) {
+        VrRetentionPoint point = {n, START + (gint64) n * HOUR, FALSE};
+
+        g_array_append_val(points, point);
+    }
+    for (guint64 n = 6; n <= 4000; n++) {
+        VrRetentionPoint point = {n, START + 6 * HOUR + (gint64) n * S, FALSE};
+        VrRetentionClock clock = steady(point.time_us);
+        g_auto(VrRetentionResult) result = {0};
+
+        g_array_append_val(points, point);
+        select_from(points, &rule, &clock, 128, &result);
+        apply(points, &result);
+        for (guint64 i = 0; i < 5; i++)
+            g_assert_cmpuint(g_array_index(points, VrRetentionPoint, i).number, ==, i + 1);
+    }
+    g_assert_cmpuint(points->len, ==, 128);
+}
+
+static void
+assert_rule(const VrRetentionRule *rule, gint64 all_us, guint hourly, guint daily)
+{
+    g_assert_cmpint(rule->all_us, ==, all_us);
+    g_assert_cmpuint(rule->hourly, ==, hourly);
+    g_assert_cmpuint(rule->daily, ==, daily);
+}
+
+static void
+test_shorter_rule(void)
+{
+    const VrRetentionRule long_rule = {DAY, 24, 7};
+    const VrRetentionRule short_rule = {S, 0, 0};
+    const VrRetentionRule mixed = {2 * DAY, 12, 7};
+    VrRetentionBefore before = {.until_us = 0};
+    VrRetentionRule now;
+
+    g_assert_false(vr_retention_rule_shorter(&long_rule, &long_rule));
+    g_assert_true(vr_retention_rule_shorter(&mixed, &long_rule));
+    g_assert_true(vr_retention_rule_shorter(&long_rule, &mixed));
+
+    vr_retention_change(&before, &short_rule, &long_rule, DAY, START); /* a longer one: at once */
+    g_assert_cmpint(before.until_us, ==, 0);
+    vr_retention_change(&before, &long_rule, &short_rule, 7 * DAY, START);
+    g_assert_cmpint(before.until_us, ==, START + 7 * DAY);
+    now = vr_retention_rule_with(&short_rule, &before, START + 7 * DAY - 1);
+    assert_rule(&now, DAY, 24, 7);
+    now = vr_retention_rule_with(&short_rule, &before, START + 7 * DAY);
+    assert_rule(&now, S, 0, 0);
+
+    /* The same again, and a detour over another one, end nothing earlier. */
+    vr_retention_change(&before, &short_rule, &short_rule, 7 * DAY, START + DAY);
+    g_assert_cmpint(before.until_us, ==, START + 7 * DAY);
+    vr_retention_change(&before, &short_rule, &mixed, DAY, START + DAY);
+    assert_rule(&before.keep, DAY, 24, 7);
+    g_assert_cmpint(before.until_us, ==, START + 7 * DAY);
+    vr_retention_change(&before, &mixed, &short_rule, DAY, START + 2 * DAY);
+    assert_rule(&before.keep, 2 * DAY, 24, 7);
+    g_assert_cmpint(before.until_us, ==, START + 7 * DAY);
+    vr_retention_change(&before, &short_rule, &(VrRetentionRule){0}, 7 * DAY, START + 3 * DAY);
+    g_assert_cmpint(before.until_us, ==, START + 10 * DAY);
+    assert_rule(&before.keep, 2 * DAY, 24, 7);
+
+    /* What is over is not kept on. */
+    vr_retention_change(&before, &mixed, &short_rule, DAY, START + 20 * DAY);
+    assert_rule(&before.keep, 2 * DAY, 12, 7);
+    g_assert_cmpint(before.until_us, ==, START + 21 * DAY);
+
+    /* The operator wants no grace, or for ever. */
+    vr_retention_change(&before, &mixed, &short_rule, G_MAXINT64, START);
+    g_assert_cmpint(before.until_us, ==, G_MAXINT64);
+    vr_retention_change(&before, &mixed, &short_rule, 0, START);
+    g_assert_cmpint(before.until_us, ==, 0);
+}
+
+/* The larger of each part keeps what either rule keeps, no less and no more. */
+static void
+test_union(void)
+{
+    for (guint run = 0; run < 500; run++) {
+        VrRetentionPoint points[60];
+        VrRetentionRule a = {g_test_rand_int_range(0, 5) * HOUR,
+                             (guint) g_test_rand_int_range(0, 30),
+                             (guint) g_test_rand_int_range(0, 10)};
+        VrRetentionBefore b = {{g_test_rand_int_range(0, 5) * HOUR,
+                                (guint) g_test_rand_int_range(0, 30),
+                                (guint) g_test_rand_int_range(0, 10)},
+                               G_MAXINT64};
+        VrRetentionRule both = vr_retention_rule_with(&a, &b, START);
+        g_auto(VrRetentionResult) of_a = {0};
+        g_auto(VrRetentionResult) of_b = {0};
+        g_auto(VrRetentionResult) of_both = {0};
+        gint64 time = START;
+        VrRetentionClock clock;
+
+        for (guint i = 0; i < G_N_ELEMENTS(points); i++) {
+            points[i] = (VrRetentionPoint){i + 1, time, FALSE};
+            time += g_test_rand_int_range(1, 14400) * S;
+        }
+        clock = steady(time);
+        vr_retention_select(points, G_N_ELEMENTS(points), &a, &clock, 128, &of_a);
+        vr_retention_select(points, G_N_ELEMENTS(points), &b.keep, &clock, 128, &of_b);
+        vr_retention_select(points, G_N_ELEMENTS(points), &both, &clock, 128, &of_both);
+        for (guint64 n = 1; n <= G_N_ELEMENTS(points); n++)
+            g_assert_cmpint(dropped(&of_both, n), ==, dropped(&of_a, n) && dropped(&of_b, n));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -259,5 +373,8 @@ main(int argc, char **argv)
     g_test_add_func("/retention/unnoticed-jump", test_unnoticed_jump);
     g_test_add_func("/retention/all-pinned", test_all_pinned);
     g_test_add_func("/retention/properties", test_properties);
+    g_test_add_func("/retention/flood", test_flood);
+    g_test_add_func("/retention/shorter-rule", test_shorter_rule);
+    g_test_add_func("/retention/union", test_union);
     return g_test_run();
 }

@@ -147,6 +147,136 @@ test_damaged(Fixture *f, gconstpointer data)
 }
 
 static void
+fill_pages(Fixture *f)
+{
+    g_assert_true(vr_state_begin(f->state, NULL));
+    for (int i = 0; i < 300; i++) {
+        g_autofree char *key = g_strdup_printf("key-%d-with-some-length-to-fill-pages", i);
+        g_assert_true(vr_state_set(f->state, key, key, NULL));
+    }
+    g_assert_true(vr_state_commit(f->state, NULL));
+}
+
+static void
+assert_refused(Fixture *f, const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrState) state = vr_state_open(f->dir, &error);
+
+    g_assert_null(state);
+    g_assert_nonnull(strstr(error->message, path));
+    g_assert_nonnull(strstr(vr_error_action(error), "backup"));
+    g_assert_nonnull(strstr(vr_error_action(error), "store-scan"));
+    assert_slug(&error, VR_ERROR_CORRUPT, "state-corrupt");
+}
+
+/* A database that ends early is never taken for a new one. */
+static void
+test_cut(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->dir, "state.db", NULL);
+    g_autofree char *whole = NULL;
+    gsize len;
+
+    fill_pages(f);
+    g_clear_pointer(&f->state, vr_state_close);
+    g_assert_true(g_file_get_contents(path, &whole, &len, NULL));
+    for (gsize size = 0; size < len; size += size % 4096 == 0 ? 1111 : 2985) {
+        g_assert_true(vr_write_file_atomic(path, whole, size, 0600, NULL));
+        assert_refused(f, path);
+    }
+    g_assert_true(vr_write_file_atomic(path, whole, len, 0600, NULL));
+    f->state = vr_state_open(f->dir, NULL);
+    g_assert_nonnull(f->state);
+}
+
+static char *
+contents(VrState *state)
+{
+    GString *text = g_string_new(NULL);
+
+    for (int i = 0; i < 300; i++) {
+        g_autofree char *key = g_strdup_printf("key-%d-with-some-length-to-fill-pages", i);
+        g_autofree char *value = vr_state_get(state, key, NULL);
+        g_string_append_printf(text, "%s\n", value);
+    }
+    return g_string_free(text, FALSE);
+}
+
+/* Whichever page holds garbage: it is found at the start, or nothing was in it. */
+static void
+test_garbage_page(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->dir, "state.db", NULL);
+    g_autofree char *before = NULL;
+    g_autofree char *whole = NULL;
+    gsize len;
+    guint refused = 0;
+
+    fill_pages(f);
+    before = contents(f->state);
+    g_clear_pointer(&f->state, vr_state_close);
+    g_assert_true(g_file_get_contents(path, &whole, &len, NULL));
+    for (gsize page = 0; page < len; page += 4096) {
+        g_autofree char *copy = g_memdup2(whole, len);
+        g_autoptr(VrState) state = NULL;
+
+        vr_random_bytes((guint8 *) copy + page, 4096);
+        g_assert_true(vr_write_file_atomic(path, copy, len, 0600, NULL));
+        state = vr_state_open(f->dir, NULL);
+        if (state) {
+            g_autofree char *after = contents(state);
+            g_assert_cmpstr(after, ==, before);
+        } else {
+            refused++;
+            assert_refused(f, path);
+        }
+    }
+    g_assert_cmpuint(refused, >, len / 4096 / 2);
+    g_assert_true(vr_write_file_atomic(path, whole, len, 0600, NULL));
+    f->state = vr_state_open(f->dir, NULL);
+}
+
+static void
+test_lost_reference(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->dir, "state.db", NULL);
+    sqlite3 *db;
+
+    g_clear_pointer(&f->state, vr_state_close);
+    g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, "INSERT INTO hold VALUES ('u', 1, 'r')", NULL, NULL, NULL), ==,
+                    SQLITE_OK);
+    sqlite3_close(db);
+    assert_refused(f, path);
+}
+
+/* One that is gone is made anew, says when, and nothing that is left of the old one gets into it.
+ */
+static void
+test_gone(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->dir, "state.db", NULL);
+    g_autofree char *journal = g_strconcat(path, "-journal", NULL);
+    g_autofree char *half = g_strconcat(path, ".new", NULL);
+    g_autofree char *made = NULL;
+    gint64 begun = g_get_real_time();
+    struct stat st;
+
+    g_clear_pointer(&f->state, vr_state_close);
+    g_assert_cmpint(unlink(path), ==, 0);
+    g_assert_true(g_file_set_contents(journal, "\xd9\xd5\x05\xf9 what was not done", -1, NULL));
+    g_assert_true(g_file_set_contents(half, "half of one", -1, NULL));
+    f->state = vr_state_open(f->dir, NULL);
+    g_assert_nonnull(f->state);
+    made = vr_state_get(f->state, VR_STATE_MADE_KEY, NULL);
+    g_assert_cmpint(g_ascii_strtoll(made, NULL, 10), >=, begun);
+    g_assert_true(stat(journal, &st) < 0 || st.st_size == 0);
+    g_assert_cmpint(stat(half, &st), <, 0);
+    reopen(f);
+}
+
+static void
 test_transactions(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
@@ -616,6 +746,10 @@ main(int argc, char **argv)
     ADD("open", test_open);
     ADD("refused-files", test_refused_files);
     ADD("damaged", test_damaged);
+    ADD("cut", test_cut);
+    ADD("garbage-page", test_garbage_page);
+    ADD("lost-reference", test_lost_reference);
+    ADD("gone", test_gone);
     ADD("transactions", test_transactions);
     ADD("threads", test_threads);
     ADD("protection", test_protection);
