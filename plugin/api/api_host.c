@@ -13,7 +13,7 @@
 #define TOKEN_MAX 16384
 
 #define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
-#define FENCE_WAIT_MS 5000
+#define FENCE_WAIT_MS 15000 /* one that is not active starts a QEMU, on a busy host */
 
 #define INVITE_DEFAULT_SECONDS 3600
 #define INVITE_MAX_SECONDS (7 * 24 * 3600)
