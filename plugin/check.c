@@ -16,7 +16,7 @@
 #include "storage/run_program.h"
 
 #define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
-#define FENCE_WAIT_MS 15000
+#define FENCE_WAIT_MS 30000
 #define STORE_MIN_FREE (G_GUINT64_CONSTANT(256) << 20)
 
 void

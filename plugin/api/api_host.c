@@ -5,7 +5,7 @@
 #include "policies/error.h"
 
 #define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
-#define FENCE_WAIT_MS 5000
+#define FENCE_WAIT_MS 15000 /* one that is not active starts a QEMU, on a busy host */
 
 static char *
 version_text(gulong version)
