@@ -175,6 +175,7 @@ make_objects(Daemon *self)
     app->fence = vr_fence_new(app->config->state_dir);
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
+    app->quota = vr_peer_quota_new(app->state, app->config->name);
     app->replicas = vr_replicas_new(app->state, manifests);
     app->scheduler = vr_scheduler_new(app->config->max_transfers, vr_replicate_scheduled, app);
     app->jobs = vr_jobs_new(app->state, vr_job_kinds, vr_n_job_kinds, app);
@@ -267,6 +268,7 @@ shut_down(Daemon *self)
     vr_jobs_free(app->jobs);
     vr_conn_free(app->conn);
     vr_replicas_free(app->replicas);
+    vr_peer_quota_free(app->quota);
     vr_peer_pool_free(app->peers);
     vr_guards_free(app->guards);
     vr_fence_free(app->fence);

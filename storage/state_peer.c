@@ -172,6 +172,25 @@ vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error)
 }
 
 gboolean
+vr_state_peer_usage(VrState *self, const char *fingerprint, guint *ret_protections,
+                    guint64 *ret_bytes, GError **error)
+{
+    gint64 number, bytes;
+
+    if (!vr_state_number(self, 0, &number, error,
+                         "SELECT count(*) FROM protection WHERE peer = ?1 AND role = 'target'", "s",
+                         fingerprint) ||
+        !vr_state_number(self, 0, &bytes, error,
+                         "SELECT coalesce(sum(rp.bytes), 0) FROM protection JOIN rp USING (uuid)"
+                         " WHERE peer = ?1 AND role = 'target'",
+                         "s", fingerprint))
+        return FALSE;
+    *ret_protections = (guint) number;
+    *ret_bytes = (guint64) bytes;
+    return TRUE;
+}
+
+gboolean
 vr_state_peer_delete(VrState *self, const char *fingerprint, GError **error)
 {
     g_autoptr(GError) local = NULL;

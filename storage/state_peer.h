@@ -43,6 +43,9 @@ gboolean vr_state_peer_set_networks(VrState *self, const char *fingerprint,
                                     const char *const *names, GError **error);
 /** Sorted. (transfer full) */
 char **vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error);
+/** Its replicas here: how many, and the bytes of their recovery points. */
+gboolean vr_state_peer_usage(VrState *self, const char *fingerprint, guint *ret_protections,
+                             guint64 *ret_bytes, GError **error);
 gboolean vr_state_peer_delete(VrState *self, const char *fingerprint,
                               GError **error); /* REFUSED while protections use it */
 

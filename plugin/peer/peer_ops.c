@@ -159,9 +159,10 @@ store_row(VrApp *app, const VrProtection *row, gboolean created, GError **error)
 {
     if (!vr_state_begin(app->state, error))
         return FALSE;
-    if (created
-            ? vr_state_protection_insert(app->state, row, error) && fence_replica(app, row, error)
-            : vr_state_protection_set_settings(app->state, row, error))
+    if (created ? vr_peer_quota_check_new(app->quota, row->peer, error) &&
+                      vr_state_protection_insert(app->state, row, error) &&
+                      fence_replica(app, row, error)
+                : vr_state_protection_set_settings(app->state, row, error))
         return vr_state_commit(app->state, error);
     vr_state_rollback(app->state);
     return FALSE;
@@ -392,6 +393,32 @@ replica(gpointer data, const char *uuid, const char *peer G_GNUC_UNUSED, const c
     return vr_replicas_get(app->replicas, uuid, error);
 }
 
+static gboolean
+cycle_begun(gpointer data, const char *uuid, const char *peer, const char *cycle, guint64 held,
+            GError **error)
+{
+    VrApp *app = data;
+
+    return vr_peer_quota_begin(app->quota, peer, uuid, cycle, held, error);
+}
+
+static gboolean
+cycle_grows(gpointer data, const char *uuid, const char *peer, const char *cycle, guint64 bytes,
+            GError **error)
+{
+    VrApp *app = data;
+
+    return vr_peer_quota_take(app->quota, peer, uuid, cycle, bytes, error);
+}
+
+static void
+cycle_dropped(gpointer data, const char *uuid, const char *peer, const char *cycle)
+{
+    VrApp *app = data;
+
+    vr_peer_quota_end(app->quota, peer, uuid, cycle);
+}
+
 static void
 replica_done(gpointer data, VrReplica *done)
 {
@@ -401,11 +428,13 @@ replica_done(gpointer data, VrReplica *done)
 }
 
 static void
-cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp G_GNUC_UNUSED)
+cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp)
 {
     VrApp *app = data;
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
 
+    if (row != NULL)
+        vr_peer_quota_end(app->quota, row->peer, uuid, rp->cycle);
     if (row != NULL && row->state == VR_PROTECTION_INITIAL)
         (void) vr_app_set_state(app, uuid, VR_EVENT_INITIAL_DONE, NULL, NULL);
     vr_replicas_retain(app->replicas, uuid);
@@ -418,6 +447,9 @@ const VrPeerServerOps vr_peer_ops = {
     .action = action,
     .job = job,
     .replica = replica,
+    .cycle_begun = cycle_begun,
+    .cycle_grows = cycle_grows,
+    .cycle_dropped = cycle_dropped,
     .replica_done = replica_done,
     .cycle_committed = cycle_committed,
 };
