@@ -393,13 +393,21 @@ replica(gpointer data, const char *uuid, const char *peer G_GNUC_UNUSED, const c
     return vr_replicas_get(app->replicas, uuid, error);
 }
 
+/* No commit asks for retention now: what is due to go must go without one. FALSE: not yet. */
+static gboolean
+make_room(VrApp *app, const char *uuid)
+{
+    vr_replicas_retain(app->replicas, uuid);
+    return FALSE;
+}
+
 static gboolean
 cycle_begun(gpointer data, const char *uuid, const char *peer, const char *cycle, guint64 held,
             GError **error)
 {
     VrApp *app = data;
 
-    return vr_peer_quota_begin(app->quota, peer, uuid, cycle, held, error);
+    return vr_peer_quota_begin(app->quota, peer, uuid, cycle, held, error) || make_room(app, uuid);
 }
 
 static gboolean
@@ -408,7 +416,7 @@ cycle_grows(gpointer data, const char *uuid, const char *peer, const char *cycle
 {
     VrApp *app = data;
 
-    return vr_peer_quota_take(app->quota, peer, uuid, cycle, bytes, error);
+    return vr_peer_quota_take(app->quota, peer, uuid, cycle, bytes, error) || make_room(app, uuid);
 }
 
 static void
