@@ -9,6 +9,7 @@
 #include "plugin/identity.h"
 #include "plugin/job/job.h"
 #include "plugin/peer/peer_pool.h"
+#include "plugin/peer/peer_quota.h"
 #include "plugin/policy_files.h"
 #include "plugin/replicas.h"
 #include "qmp/conn.h"
@@ -28,6 +29,7 @@ typedef struct {
     VrFence *fence;
     VrGuards *guards;
     VrPeerPool *peers;
+    VrPeerQuota *quota;
     VrReplicas *replicas;
     VrConn *conn;
     VrCycleLog *cycles;

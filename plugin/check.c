@@ -332,6 +332,18 @@ check_taken(VrApp *app, const char *peer, const VrDomainModel *model, VrFindings
     return TRUE;
 }
 
+/* Only a new replica is one more. */
+static void
+check_quota(VrApp *app, const char *peer, const char *uuid, VrFindings *findings)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autoptr(GError) error = NULL;
+
+    if (row == NULL && !vr_peer_quota_check_new(app->quota, peer, &error))
+        vr_findings_add(findings, VR_FINDING_ERROR, vr_error_slug(error), vr_error_action(error),
+                        "%s", error->message);
+}
+
 static JsonNode *
 findings_answer(const VrFindings *findings)
 {
@@ -359,6 +371,7 @@ vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
         !check_taken(app, peer, model, findings, error))
         return NULL;
     check_store(app, store, findings);
+    check_quota(app, peer, model->uuid, findings);
     check_fence(app, findings);
     vr_findings_merge(findings, model->findings);
     return findings_answer(findings);

@@ -183,6 +183,7 @@ make_objects(Daemon *self)
     app->fence = vr_fence_new(app->config->state_dir, app->config->name);
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
+    app->quota = vr_peer_quota_new(app->state, app->config->name);
     app->replicas = vr_replicas_new(app->state, manifests);
     app->cycles = vr_cycle_log_new();
     app->scheduler = vr_scheduler_new(app->config->max_transfers, vr_replicate_scheduled, app);
@@ -281,6 +282,7 @@ shut_down(Daemon *self)
     vr_fence_free(app->fence);
     vr_conn_free(app->conn);
     vr_replicas_free(app->replicas);
+    vr_peer_quota_free(app->quota);
     vr_peer_pool_free(app->peers);
     vr_ownership_watch_free(app->ownership);
     vr_guards_free(app->guards);

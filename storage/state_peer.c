@@ -187,6 +187,24 @@ vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_u
     vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-peer",
                  "See 'virt-replica peer-list' for the peers.", "no peer '%s'", fingerprint);
     return FALSE;
+
+gboolean
+vr_state_peer_usage(VrState *self, const char *fingerprint, guint *ret_protections,
+                    guint64 *ret_bytes, GError **error)
+{
+    gint64 number, bytes;
+
+    if (!vr_state_number(self, 0, &number, error,
+                         "SELECT count(*) FROM protection WHERE peer = ?1 AND role = 'target'", "s",
+                         fingerprint) ||
+        !vr_state_number(self, 0, &bytes, error,
+                         "SELECT coalesce(sum(rp.bytes), 0) FROM protection JOIN rp USING (uuid)"
+                         " WHERE peer = ?1 AND role = 'target'",
+                         "s", fingerprint))
+        return FALSE;
+    *ret_protections = (guint) number;
+    *ret_bytes = (guint64) bytes;
+    return TRUE;
 }
 
 gboolean

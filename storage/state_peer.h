@@ -47,6 +47,9 @@ char **vr_state_peer_networks(VrState *self, const char *fingerprint, GError **e
  * "no-such-peer". */
 gboolean vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_us,
                                     GError **error);
+/** Its replicas here: how many, and the bytes of their recovery points. */
+gboolean vr_state_peer_usage(VrState *self, const char *fingerprint, guint *ret_protections,
+                             guint64 *ret_bytes, GError **error);
 gboolean vr_state_peer_delete(VrState *self, const char *fingerprint,
                               GError **error); /* REFUSED while protections use it */
 

@@ -133,6 +133,17 @@ vr_state_protection_list(VrState *self, GError **error)
 }
 
 gboolean
+vr_state_protection_count(VrState *self, guint *ret_number, GError **error)
+{
+    gint64 number;
+
+    if (!vr_state_number(self, 0, &number, error, "SELECT count(*) FROM protection", ""))
+        return FALSE;
+    *ret_number = (guint) number;
+    return TRUE;
+}
+
+gboolean
 vr_state_protection_insert(VrState *self, const VrProtection *row, GError **error)
 {
     g_autoptr(GError) local = NULL;

@@ -54,6 +54,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrProtection, vr_protection_free)
 VrProtection *vr_state_protection_get(VrState *self, const char *uuid, GError **error);
 /** (element-type VrProtection) (transfer full), by name */
 GPtrArray *vr_state_protection_list(VrState *self, GError **error);
+#define VR_HOST_PROTECTIONS_MAX 500
+/** Of both roles. */
+gboolean vr_state_protection_count(VrState *self, guint *ret_number, GError **error);
 /** A new row. Errors: CONFLICT "protection-exists", REFUSED "no-such-peer". */
 gboolean vr_state_protection_insert(VrState *self, const VrProtection *row, GError **error);
 

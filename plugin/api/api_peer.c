@@ -106,12 +106,17 @@ peer_details(VrApp *app, const char *peer, GError **error)
     g_autoptr(VrPeer) row = vr_state_peer_get(app->state, peer, error);
     g_auto(GStrv) networks =
         row ? vr_state_peer_networks(app->state, row->fingerprint, error) : NULL;
+    guint protections = 0;
+    guint64 used = 0;
     JsonObject *object;
 
-    if (networks == NULL)
+    if (networks == NULL ||
+        !vr_peer_quota_usage(app->quota, row->fingerprint, &protections, &used, error))
         return NULL;
     object = peer_json(app, row);
     json_object_set_array_member(object, "networks", networks_json((const char *const *) networks));
+    json_object_set_int_member(object, "protections", protections);
+    json_object_set_int_member(object, "used_bytes", (gint64) used);
     json_object_set_int_member(object, "quota_bytes", (gint64) row->quota_bytes);
     json_object_set_int_member(object, "max_protections", row->max_protections);
     json_object_set_int_member(object, "delete_grace_seconds",

@@ -136,7 +136,8 @@ protect(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError 
     peer = vr_state_peer_get(app->state, wanted.peer, error);
     policy = peer ? vr_policy_files_get(app->policies, wanted.policy, error) : NULL;
     info = policy ? vr_dom_info(app->conn, wanted.domain, error) : NULL;
-    if (info == NULL || !not_protected(app, info, error))
+    if (info == NULL || !not_protected(app, info, error) ||
+        !vr_peer_quota_check_host(app->quota, error))
         return FALSE;
     args = json_object_new();
     json_object_set_string_member(args, "peer", peer->fingerprint);

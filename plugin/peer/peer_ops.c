@@ -191,6 +191,40 @@ replica(gpointer data, const char *uuid, const char *peer G_GNUC_UNUSED, const c
     return vr_replicas_get(app->replicas, uuid, error);
 }
 
+/* No commit asks for retention now: what is due to go must go without one. FALSE: not yet. */
+static gboolean
+make_room(VrApp *app, const char *uuid)
+{
+    vr_replicas_retain(app->replicas, uuid);
+    return FALSE;
+}
+
+static gboolean
+cycle_begun(gpointer data, const char *uuid, const char *peer, const char *cycle, guint64 held,
+            GError **error)
+{
+    VrApp *app = data;
+
+    return vr_peer_quota_begin(app->quota, peer, uuid, cycle, held, error) || make_room(app, uuid);
+}
+
+static gboolean
+cycle_grows(gpointer data, const char *uuid, const char *peer, const char *cycle, guint64 bytes,
+            GError **error)
+{
+    VrApp *app = data;
+
+    return vr_peer_quota_take(app->quota, peer, uuid, cycle, bytes, error) || make_room(app, uuid);
+}
+
+static void
+cycle_dropped(gpointer data, const char *uuid, const char *peer, const char *cycle)
+{
+    VrApp *app = data;
+
+    vr_peer_quota_end(app->quota, peer, uuid, cycle);
+}
+
 static void
 replica_done(gpointer data, VrReplica *done)
 {
@@ -244,11 +278,13 @@ may_commit(gpointer data, const char *uuid, VrReplica *commit_to, const VrCycleC
 }
 
 static void
-cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp G_GNUC_UNUSED)
+cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp)
 {
     VrApp *app = data;
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
 
+    if (row != NULL)
+        vr_peer_quota_end(app->quota, row->peer, uuid, rp->cycle);
     if (row != NULL && row->state == VR_PROTECTION_INITIAL)
         (void) vr_app_set_state(app, uuid, VR_EVENT_INITIAL_DONE, NULL, NULL);
     vr_replicas_retain(app->replicas, uuid);
@@ -261,6 +297,9 @@ const VrPeerServerOps vr_peer_ops = {
     .action = action,
     .job = job,
     .replica = replica,
+    .cycle_begun = cycle_begun,
+    .cycle_grows = cycle_grows,
+    .cycle_dropped = cycle_dropped,
     .replica_done = replica_done,
     .may_commit = may_commit,
     .cycle_committed = cycle_committed,

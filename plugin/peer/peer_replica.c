@@ -238,7 +238,8 @@ insert(VrApp *app, const char *peer, const char *uuid, const Put *put, GError **
     row->generation = g_strdup(put->generation);
     row->created_us = g_get_real_time();
     take_settings(row, put);
-    return vr_state_protection_insert(app->state, row, error) &&
+    return vr_peer_quota_check_new(app->quota, peer, error) &&
+           vr_state_protection_insert(app->state, row, error) &&
            vr_ownership_fence(app, row, error);
 }
 

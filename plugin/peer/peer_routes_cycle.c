@@ -2,6 +2,7 @@
 /* Cycles and replica data: every handler asks for the replica of "{uuid}" first, which checks peer
  * and role, and every id from the path or query is checked before it reaches the replica. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
@@ -61,6 +62,32 @@ open_replica_to_write(VrPeerServer *self, const VrHttpRequest *request, Guard *g
     vr_set_error(error, VR_ERROR_REFUSED, "failed-over", "See 'virt-replica info' on both hosts.",
                  "domain '%s' was failed over to host '%s'", row->name, self->name);
     return FALSE;
+}
+
+/* What @body takes in the store; of a body that is none, what stands before that is seen. */
+static guint64
+stored_bytes(const guint8 *body, gsize len)
+{
+    VrFrameHeader header;
+    const guint8 *payload;
+    guint64 bytes = 0;
+
+    while (len > 0 && vr_frame_next(&body, &len, &header, &payload, NULL)) {
+        if (header.kind != VR_FRAME_ZERO)
+            bytes += VR_CHUNK_SIZE;
+    }
+    return bytes;
+}
+
+static gboolean
+may_grow(const Guard *guard, const VrHttpRequest *request, const char *cycle, guint64 bytes,
+         GError **error)
+{
+    const VrPeerServer *server = guard->server;
+
+    return bytes == 0 || !server->ops->cycle_grows ||
+           server->ops->cycle_grows(server->data, vr_http_request_param(request, "uuid"),
+                                    vr_http_request_peer(request), cycle, bytes, error);
 }
 
 static gboolean
@@ -169,6 +196,7 @@ handle_rps(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
 static gboolean
 handle_begin(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
+    VrPeerServer *self = data;
     g_auto(Guard) guard = {0};
     g_autoptr(VrCycleBegin) begin = NULL;
     guint64 held = 0;
@@ -178,7 +206,11 @@ handle_begin(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GE
         return FALSE;
     begin = vr_cycle_begin_from_json(vr_http_request_json(request), error);
     if (!begin || !open_replica(data, request, begin->generation, &guard, error) ||
-        !vr_replica_begin(guard.replica, begin, &held, error))
+        !vr_replica_begin(guard.replica, begin, &held, error) ||
+        (self->ops->cycle_begun &&
+         !self->ops->cycle_begun(self->data, vr_http_request_param(request, "uuid"),
+                                 vr_http_request_peer(request), begin->cycle, held * VR_CHUNK_SIZE,
+                                 error)))
         return FALSE;
     node = vr_peer_route_empty();
     json_object_set_int_member(json_node_get_object(node), "held", (gint64) held);
@@ -290,6 +322,7 @@ handle_chunks(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gp
 
     body = vr_http_request_bytes(request, &len);
     return cycle && open_replica_to_write(data, request, &guard, error) &&
+           may_grow(&guard, request, cycle, stored_bytes(body, len), error) &&
            vr_replica_write(guard.replica, cycle, body, len, error);
 }
 
@@ -310,6 +343,14 @@ handle_has_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer
     return TRUE;
 }
 
+static guint64
+file_bytes(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 ? (guint64) st.st_size : 0;
+}
+
 static gboolean
 handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
                       GError **error)
@@ -319,6 +360,8 @@ handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UN
     g_auto(Guard) guard = {0};
 
     return sha256 && open_replica_to_write(data, request, &guard, error) &&
+           (vr_replica_has_attachment(guard.replica, sha256) ||
+            may_grow(&guard, request, cycle, file_bytes(vr_http_request_fd(request)), error)) &&
            vr_replica_put_attachment(guard.replica, cycle, sha256, vr_http_request_fd(request),
                                      error);
 }
@@ -357,11 +400,17 @@ static gboolean
 handle_abort(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
              GError **error)
 {
+    VrPeerServer *self = data;
     const char *cycle = cycle_of(request, error);
     g_auto(Guard) guard = {0};
 
-    return cycle && open_replica_to_write(data, request, &guard, error) &&
-           vr_replica_abort(guard.replica, cycle, error);
+    if (!cycle || !open_replica_to_write(self, request, &guard, error) ||
+        !vr_replica_abort(guard.replica, cycle, error))
+        return FALSE;
+    if (self->ops->cycle_dropped)
+        self->ops->cycle_dropped(self->data, vr_http_request_param(request, "uuid"),
+                                 vr_http_request_peer(request), cycle);
+    return TRUE;
 }
 
 #define PROTECTION "/v1/peer/protections/{uuid}"

@@ -50,6 +50,16 @@ typedef struct {
                             const VrRecoveryPoint *rp); /* nullable */
     /** A new peer was pinned. */
     void (*peer_joined)(gpointer data, const char *fingerprint); /* nullable */
+    /** @cycle began and holds @held bytes already. NO_SPACE: the peer has used up what it may have.
+     */
+    gboolean (*cycle_begun)(gpointer data, const char *uuid, const char *peer, const char *cycle,
+                            guint64 held, GError **error); /* nullable */
+    /** Before @bytes more are stored for @cycle. NO_SPACE likewise. */
+    gboolean (*cycle_grows)(gpointer data, const char *uuid, const char *peer, const char *cycle,
+                            guint64 bytes, GError **error); /* nullable */
+    /** There is no data of @cycle any more. */
+    void (*cycle_dropped)(gpointer data, const char *uuid, const char *peer,
+                          const char *cycle); /* nullable */
 } VrPeerServerOps;
 
 /** @state, @identity, @ops, @data: borrowed, outlive the server. @name: of this host. */

@@ -94,7 +94,8 @@ def test_offered_at_pairing():
         ops.restart(host)
     assert offered(source, "kvm2") == ["lab net", "prod"] and offered(target, "kvm1") == ["dr"]
     # A network that the host lacks is said, not refused.
-    assert [w["code"] for w in target.vr("peer-set", "kvm1", "--networks", "dr,typo")["warnings"]] == ["network-missing"]
+    said = target.vr("peer-set", "kvm1", "--networks", "dr,typo")["warnings"]
+    assert [w["code"] for w in said] == ["network-missing"], said
     # The map set on the target chooses, it does not offer.
     target.vr("peer-set", "kvm1", "--networks", "-")
     said = target.vr("netmap-set", "kvm1", "prod", "dr")["warnings"]
@@ -137,7 +138,7 @@ def test_a_source_cannot_choose_another_network():
             point = target.vr("rp-list", guest.name)[-1]
             parent = source.vr("info", guest.name)["generation"]
             theirs = target.vr("status")["fingerprint"]
-            request = {"generation": f"2 {'cd' * 16} {theirs} {parent}", "root": point["root"],
+            request = {"generation": f"1 {'cd' * 16} {theirs} {parent}", "root": point["root"],
                        "number": point["number"], "networks": nets}
             source.vr("pause", guest.name)
             status, answer = as_peer(source, target, "POST",
@@ -181,3 +182,40 @@ def test_settings_of_a_peer():
                          (2, ["--quota", "much"]), (2, ["--networks", "a/b"]), (2, ["--networks", "a,,b"])):
         ops.refused(target, status, "peer-set", "kvm1", *args)
     ops.refused(target, 4, "peer-set", "nobody", "--quota", "1GiB", names=["nobody"])
+
+
+def reason(host, domain, code):
+    found = [r for r in host.vr("info", domain)["reasons"] if r["code"] == code]
+    return found[0] if found else None
+
+
+def test_quota():
+    """Used up: the source says why and what to run where; raised, it goes on by itself."""
+    with ops.protected(policy={"interval": "2s", "rpo_target": "10s"}, churn=512) as (guest, source, target):
+        used = target.vr("peer-info", "kvm1")["used_bytes"]
+        assert used > 1 << 20, used
+        target.vr("peer-set", "kvm1", "--quota", str(used + (64 << 10)))
+        found = lab.wait_for(lambda: reason(source, guest.name, "quota-exceeded"), 60, "the quota is used up")
+        assert "kvm1" in found["message"] and "kvm2" in found["message"], found
+        assert "On host 'kvm2': virt-replica peer-set kvm1 --quota" in found["action"], found
+        numbers = ops.points(target, guest.name)
+        source.vr_fails(1, "sync", guest.name, code="quota-exceeded")
+        assert ops.points(target, guest.name) == numbers
+        guest.serial().wait_ack(more=3)
+        target.vr("peer-set", "kvm1", "--quota", "10GiB")
+        lab.wait_for(lambda: len(ops.points(target, guest.name)) > len(numbers), 180, "it goes on", 1)
+        lab.wait_for(lambda: not reason(source, guest.name, "quota-exceeded"), 30, "the reason is gone")
+
+
+def test_number_of_replicas():
+    with ops.protected() as (guest, source, target), Guest(source, "second", churn=64).define() as second:
+        assert target.vr("peer-info", "kvm1")["protections"] == 1
+        target.vr("peer-set", "kvm1", "--max-protections", "1")
+        error = ops.refused(source, 5, "protect", second.name, "--to", "kvm2", "--policy", "test",
+                            code="too-many-protections", names=["kvm1", "kvm2", "1"])
+        assert "virt-replica peer-set kvm1 --max-protections" in error.action
+        source.vr("sync", guest.name)
+        target.vr("peer-set", "kvm1", "--max-protections", "2")
+        source.vr("protect", second.name, "--to", "kvm2", "--policy", "test")
+        assert target.vr("peer-info", "kvm1")["protections"] == 2
+        source.vr("unprotect", second.name)
