@@ -68,7 +68,8 @@ gboolean vr_layer_seal(VrLayer *self, const char *backing,
  *
  * Own reading of a layer's header before QEMU sees it: magic, version 3, cluster bits 16, no
  * incompatible feature, no encryption, no data file, size @size_bytes, backing name exactly
- * @backing (or none) with format qcow2, tables inside the file. Errors: CORRUPT naming the field.
+ * @backing (or none) with format qcow2, tables inside the file, the file as long as its refcounts
+ * say. Cheap whatever the size. Errors: CORRUPT naming the field; those of reading it.
  */
 gboolean vr_qcow2_check_header(const char *path, guint64 size_bytes, const char *backing,
                                GError **error);

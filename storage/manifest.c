@@ -560,6 +560,6 @@ gboolean
 vr_manifest_reset(VrManifest *self, GError **error)
 {
     return empty_overlay(self, error) && set_groups_length(self, self->group_sums.len + 1, error) &&
-           vr_mapped_file_clear(&self->sums, error) &&
-           clear_group_sums(self, error) && set_groups_length(self, self->group_sums.len, error);
+           vr_mapped_file_clear(&self->sums, error) && clear_group_sums(self, error) &&
+           set_groups_length(self, self->group_sums.len, error);
 }
