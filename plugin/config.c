@@ -78,6 +78,7 @@ static const VrKeySpec specs[] = {
     {"daemon", "workers", VR_KEY_UINT, offsetof(VrConfig, workers), .min = 1, .max = 4},
     {"daemon", "max-transfers", VR_KEY_UINT, offsetof(VrConfig, max_transfers), .min = 1,
      .max = 64},
+    {"daemon", "verify-rate", VR_KEY_RATE, offsetof(VrConfig, verify_rate)},
     {"daemon", "log-level", VR_KEY_ENUM, offsetof(VrConfig, log_level), .names = log_levels},
 };
 
@@ -117,6 +118,7 @@ defaults(const char *file)
     self->name = default_name();
     self->workers = 2;
     self->max_transfers = 2;
+    self->verify_rate = 32 << 20;
     self->log_level = 2;
     return self;
 }

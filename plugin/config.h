@@ -16,6 +16,7 @@ typedef struct {
     char *name;          /* of this host */
     guint workers;       /* copy workers a transfer, 1..4 */
     guint max_transfers; /* cycles at once, 1..64 */
+    guint64 verify_rate; /* of the background reading of layers, bytes per second; 0 no limit */
     guint log_level;     /* index into error, warning, message, info, debug */
 } VrConfig;
 

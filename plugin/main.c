@@ -17,6 +17,7 @@
 #include "plugin/maintain.h"
 #include "plugin/notify.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/scrub.h"
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "qmp/freeze.h"
@@ -37,6 +38,7 @@ typedef struct {
     VrApp app;
     GMainLoop *loop;
     VrMaintain *maintain;
+    VrScrub *scrub;
     VrPeerServer *peer_server;
     VrHttpServer *local;
     VrHookEvents *hook_events;
@@ -241,6 +243,7 @@ run(Daemon *self)
         (void) g_timeout_add((guint) (watchdog_us / 1000), watchdog, NULL);
     vr_scheduler_start(self->app.scheduler);
     self->maintain = vr_maintain_start(&self->app);
+    self->scrub = vr_scrub_start(&self->app);
     vr_notify("READY=1");
     g_message("virt-replicad %s: host '%s', peers on port %u", VR_VERSION, self->app.config->name,
               vr_peer_server_port(self->peer_server));
@@ -255,6 +258,7 @@ shut_down(Daemon *self)
     VrApp *app = &self->app;
 
     vr_http_server_free(self->local);
+    vr_scrub_stop(self->scrub);
     vr_maintain_stop(self->maintain);
     if (app->scheduler != NULL)
         vr_scheduler_stop(app->scheduler);

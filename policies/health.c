@@ -159,6 +159,25 @@ judge_state(const VrHealthInput *in, GPtrArray *reasons)
 }
 
 static void
+judge_damage(const VrHealthInput *in, GPtrArray *reasons)
+{
+    if (in->damaged_disk)
+        add(reasons, VR_HEALTH_CRITICAL, "replica-damaged",
+            "Run sync on the source, or wait for the next cycle: what is damaged is sent again. If "
+            "it stays, look at the store's disk, then run verify.",
+            "domain '%s': recovery point %" G_GUINT64_FORMAT " is damaged in the store of its "
+            "target (hosts '%s' and '%s'): %" G_GUINT64_FORMAT
+            " chunks of disk '%s' are not what was proven",
+            in->domain, in->damaged_rp, in->host, in->peer, in->damaged_chunks, in->damaged_disk);
+    if (in->damaged_older > 0)
+        add(reasons, VR_HEALTH_WARNING, "older-points-damaged",
+            "Look at the store's disk; rp-list tells which they are. They are not used unless "
+            "forced, and go with retention.",
+            "domain '%s': %u older recovery points on host '%s' are damaged", in->domain,
+            in->damaged_older, in->host);
+}
+
+static void
 judge_host(const VrHealthInput *in, GPtrArray *reasons)
 {
     if (!in->fence_active)
@@ -219,6 +238,7 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
             "domain '%s': hosts '%s' and '%s' both went on as its owner", input->domain,
             input->host, input->peer);
     judge_state(input, reasons);
+    judge_damage(input, reasons);
     judge_error(input, reasons);
     judge_rpo(input, reasons);
     judge_cycles(input, reasons);

@@ -129,6 +129,7 @@ static const VrKeySpec specs[] = {
     {KEY("start-guard", ENUM, start_guard), .names = start_guard_names},
     {KEY("commit-after", DURATION, commit_after_us), .min = MINUTE, .max = 365 * DAY,
      .zero_word = "never"},
+    {KEY("verify-interval", DURATION, verify_interval_us), .min = MINUTE, .max = 365 * DAY},
     {KEY("test-cleanup-after", DURATION, test_cleanup_after_us), .min = MINUTE, .max = 365 * DAY},
     {KEY("scratch-limit", PERCENT, scratch_limit_percent), .min = 1, .max = 100},
     {KEY("shutdown-timeout", DURATION, shutdown_timeout_us), .min = SECOND, .max = DAY},
@@ -148,6 +149,7 @@ vr_policy_default(void)
     self->bandwidth_windows = g_array_new(FALSE, FALSE, sizeof(VrBandwidthWindow));
     self->resync_window = VR_WINDOW_ALWAYS;
     self->start_guard = VR_START_GUARD_NORMAL;
+    self->verify_interval_us = 7 * DAY;
     self->test_cleanup_after_us = 14 * DAY;
     self->scratch_limit_percent = 10;
     self->shutdown_timeout_us = 5 * MINUTE;

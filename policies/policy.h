@@ -37,9 +37,10 @@ typedef struct {
     guint64 bandwidth;         /* bytes per second, 0 no limit; outside of all windows */
     GArray *bandwidth_windows; /* VrBandwidthWindow, in the order of the file */
     VrWindow resync_window;
-    gint64 initial_start_us; /* wall clock; 0 now */
-    guint start_guard;       /* VrStartGuard */
-    gint64 commit_after_us;  /* 0 never */
+    gint64 initial_start_us;   /* wall clock; 0 now */
+    guint start_guard;         /* VrStartGuard */
+    gint64 commit_after_us;    /* 0 never */
+    gint64 verify_interval_us; /* a stored layer is read back when it was not for so long */
     gint64 test_cleanup_after_us;
     guint scratch_limit_percent; /* of the disks' virtual size */
     gint64 shutdown_timeout_us;

@@ -39,6 +39,7 @@ test_defaults(void)
                     "initial-start = now\n"
                     "start-guard = normal\n"
                     "commit-after = never\n"
+                    "verify-interval = 7d\n"
                     "test-cleanup-after = 14d\n"
                     "scratch-limit = 10%\n"
                     "shutdown-timeout = 5min\n");
@@ -66,6 +67,7 @@ test_every_key(void)
                                "initial-start = 2026-11-23T20:00:00.000Z\n"
                                "start-guard = strict\n"
                                "commit-after = 30min\n"
+                               "verify-interval = 12h\n"
                                "test-cleanup-after = 1d\n"
                                "scratch-limit = 25%\n"
                                "shutdown-timeout = 90s\n";
@@ -78,6 +80,7 @@ test_every_key(void)
     g_assert_no_error(error);
     g_assert_cmpint(policy->interval_us, ==, S);
     g_assert_cmpint(policy->rpo_target_us, ==, 10 * S);
+    g_assert_cmpint(policy->verify_interval_us, ==, 12 * 3600 * S);
     g_assert_cmpint(policy->app_consistent_us, ==, 3600 * S);
     g_assert_cmpuint(policy->compression, ==, VR_COMPRESSION_ZSTD);
     g_assert_cmpuint(policy->bandwidth_windows->len, ==, 2);
