@@ -80,6 +80,7 @@ static const VrKeySpec specs[] = {
      .max = 64},
     {"daemon", "peer-connections", VR_KEY_UINT, offsetof(VrConfig, peer_connections), .min = 8,
      .max = 1024},
+    {"daemon", "verify-rate", VR_KEY_RATE, offsetof(VrConfig, verify_rate)},
     {"daemon", "log-level", VR_KEY_ENUM, offsetof(VrConfig, log_level), .names = log_levels},
 };
 
@@ -120,6 +121,7 @@ defaults(const char *file)
     self->workers = 2;
     self->max_transfers = 2;
     self->peer_connections = 32;
+    self->verify_rate = 32 << 20;
     self->log_level = 2;
     return self;
 }

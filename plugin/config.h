@@ -18,6 +18,7 @@ typedef struct {
     guint max_transfers;    /* cycles at once of any kind, 1..64; with 1 an initial replication
                                holds up all */
     guint peer_connections; /* of one peer to this host at once, 8..1024 */
+    guint64 verify_rate;    /* of the background reading of layers, bytes per second; 0 no limit */
     guint log_level;        /* index into error, warning, message, info, debug */
 } VrConfig;
 

@@ -20,6 +20,7 @@
 #include "plugin/notify.h"
 #include "plugin/ownership_watch.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/scrub.h"
 #include "plugin/state_lost.h"
 #include "policies/error.h"
 #include "policies/fault.h"
@@ -41,6 +42,7 @@ typedef struct {
     VrApp app;
     GMainLoop *loop;
     VrMaintain *maintain;
+    VrScrub *scrub;
     VrPeerServer *peer_server;
     VrHttpServer *local;
     VrHookEvents *hook_events;
@@ -254,6 +256,7 @@ run(Daemon *self)
     vr_scheduler_start(self->app.scheduler);
     self->maintain = vr_maintain_start(&self->app);
     vr_ownership_watch_start(self->app.ownership);
+    self->scrub = vr_scrub_start(&self->app);
     vr_notify("READY=1");
     g_message("virt-replicad %s: host '%s', peers on port %u", VR_VERSION, self->app.config->name,
               vr_peer_server_port(self->peer_server));
@@ -268,6 +271,7 @@ shut_down(Daemon *self)
     VrApp *app = &self->app;
 
     vr_http_server_free(self->local);
+    vr_scrub_stop(self->scrub);
     vr_maintain_stop(self->maintain);
     vr_ownership_watch_stop(app->ownership);
     if (app->scheduler != NULL)

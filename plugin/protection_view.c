@@ -9,6 +9,7 @@
 #include "policies/health.h"
 #include "policies/units.h"
 #include "storage/error_json.h"
+#include "storage/state_rp.h"
 
 /* Since when a reason is seen to hold, in this run of the daemon: "uuid code" -> wall time. */
 static GMutex since_lock;
@@ -19,27 +20,64 @@ typedef struct {
     guint64 number;
     gint64 time_us;
     VrConsistency consistency;
-    char *root; /* owned */
+    char *root;         /* owned */
+    gint64 verified_us; /* 0: not known */
+    char *damaged_disk; /* owned, nullable */
+    guint64 damaged_chunks;
+    guint damaged_older; /* RPs */
 } Newest;
+
+static void
+newest_clear(Newest *self)
+{
+    g_free(self->root);
+    g_free(self->damaged_disk);
+}
+
+/* What the target said last. */
+static void
+damage_heard(VrApp *app, const VrProtection *row, Newest *newest)
+{
+    g_autoptr(VrReplicaDamage) damage = vr_state_damage_get(app->state, row->uuid, NULL);
+
+    if (damage == NULL)
+        return;
+    newest->damaged_disk = g_steal_pointer(&damage->disk);
+    newest->damaged_chunks = damage->chunks;
+}
 
 static void
 newest_of(VrApp *app, const VrProtection *row, Newest *newest)
 {
     VrReplica *replica;
-    g_autoptr(VrRecoveryPoint) head = NULL;
+    g_autoptr(GPtrArray) points = NULL;
+    const VrRecoveryPoint *head;
 
     *newest = (Newest){row->base_number, row->base_time_us, row->base_consistency, NULL};
     newest->root = g_strdup(row->base_root);
-    if (row->role == VR_ROLE_SOURCE)
+    if (row->role == VR_ROLE_SOURCE) {
+        damage_heard(app, row, newest);
         return;
+    }
     replica = vr_replicas_get(app->replicas, row->uuid, NULL);
-    head = replica ? vr_replica_head(replica, NULL) : NULL;
+    points = replica ? vr_replica_list(replica, NULL) : NULL;
     if (replica != NULL)
         vr_replicas_put(app->replicas, replica);
-    if (head == NULL)
+    if (points == NULL || points->len == 0)
         return;
-    g_free(newest->root);
-    *newest = (Newest){head->number, head->time_us, head->consistency, g_strdup(head->root)};
+    head = g_ptr_array_index(points, points->len - 1);
+    newest_clear(newest);
+    *newest = (Newest){
+        .number = head->number,
+        .time_us = head->time_us,
+        .consistency = head->consistency,
+        .root = g_strdup(head->root),
+        .verified_us = head->verified_us,
+        .damaged_disk = g_strdup(head->damaged_disk),
+        .damaged_chunks = head->damaged_chunks,
+    };
+    for (guint i = 0; i + 1 < points->len; i++)
+        newest->damaged_older += ((VrRecoveryPoint *) points->pdata[i])->damaged_disk != NULL;
 }
 
 static gint
@@ -135,6 +173,10 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .cert_days = (gint) ((vr_identity_expires_us(app->identity) - now) / G_TIME_SPAN_DAY),
         .idle_replicated = schedule->idle,
         .kept_until_us = row->kept_until_us,
+        .damaged_disk = newest->damaged_disk,
+        .damaged_rp = newest->number,
+        .damaged_chunks = newest->damaged_chunks,
+        .damaged_older = newest->damaged_older,
     };
     GPtrArray *reasons = NULL;
 
@@ -239,6 +281,13 @@ set_newest(JsonObject *object, const Newest *newest)
     json_object_set_string_member(rp, "time", when);
     json_object_set_string_member(rp, "consistency", vr_consistency_name(newest->consistency));
     json_object_set_string_member(rp, "root", newest->root);
+    if (newest->verified_us != 0) {
+        g_autofree char *verified = vr_time_format(newest->verified_us);
+
+        json_object_set_string_member(rp, "verified", verified);
+    } else {
+        json_object_set_null_member(rp, "verified");
+    }
     json_object_set_object_member(object, "last_rp", rp);
 }
 
@@ -376,7 +425,7 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     set_newest(object, &newest);
     set_schedule(app, object, row, &schedule);
     set_cycles(app, object, row);
-    g_free(newest.root);
+    newest_clear(&newest);
     json_node_take_object(node, object);
     return node;
 }

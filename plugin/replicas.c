@@ -127,6 +127,23 @@ vr_replicas_put(VrReplicas *self, VrReplica *replica)
     g_cond_broadcast(&self->idle);
 }
 
+gboolean
+vr_replicas_is_closing(VrReplicas *self, const VrReplica *replica)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Entry *entry = value;
+
+        if (entry->replica == replica)
+            return entry->closing;
+    }
+    return FALSE;
+}
+
 /* The entry, used by nobody and marked so that nobody begins; NULL if it is not open. Lock held. */
 static Entry *
 take_alone(VrReplicas *self, const char *uuid)

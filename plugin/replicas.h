@@ -19,6 +19,9 @@ void vr_replicas_free(VrReplicas *self);
 VrReplica *vr_replicas_get(VrReplicas *self, const char *uuid, GError **error);
 void vr_replicas_put(VrReplicas *self, VrReplica *replica);
 
+/** Somebody waits until nobody uses it: whoever has it for long lets go of it. */
+gboolean vr_replicas_is_closing(VrReplicas *self, const VrReplica *replica);
+
 /** Retention of @uuid is due; done soon in a thread of ours. */
 void vr_replicas_retain(VrReplicas *self, const char *uuid);
 

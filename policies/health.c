@@ -196,6 +196,25 @@ judge_kept(const VrHealthInput *in, GPtrArray *reasons)
 }
 
 static void
+judge_damage(const VrHealthInput *in, GPtrArray *reasons)
+{
+    if (in->damaged_disk)
+        add(reasons, VR_HEALTH_CRITICAL, "replica-damaged",
+            "Run sync on the source, or wait for the next cycle: what is damaged is sent again. If "
+            "it stays, look at the store's disk, then run verify.",
+            "domain '%s': recovery point %" G_GUINT64_FORMAT " is damaged in the store of its "
+            "target (hosts '%s' and '%s'): %" G_GUINT64_FORMAT
+            " chunks of disk '%s' are not what was proven",
+            in->domain, in->damaged_rp, in->host, in->peer, in->damaged_chunks, in->damaged_disk);
+    if (in->damaged_older > 0)
+        add(reasons, VR_HEALTH_WARNING, "older-points-damaged",
+            "Look at the store's disk; rp-list tells which they are. They are not used unless "
+            "forced, and go with retention.",
+            "domain '%s': %u older recovery points on host '%s' are damaged", in->domain,
+            in->damaged_older, in->host);
+}
+
+static void
 judge_host(const VrHealthInput *in, GPtrArray *reasons)
 {
     if (in->store_percent > STORE_WARNING)
@@ -245,6 +264,7 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
     VrHealth worst = VR_HEALTH_OK;
 
     judge_fence(input, reasons);
+    judge_damage(input, reasons);
     if (input->kept_until_us != 0) {
         judge_kept(input, reasons);
     } else {

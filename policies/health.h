@@ -48,6 +48,12 @@ typedef struct {
     gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
     gboolean clock_jumped;    /* retention is held back */
     gint64 kept_until_us;     /* wall; its source ended replication, it is dropped then; 0: no */
+
+    /* What is known of the stored replica not being what was proven. */
+    const char *damaged_disk; /* nullable: the newest RP is fine as far as is known */
+    guint64 damaged_rp;       /* number of the newest RP */
+    guint64 damaged_chunks;   /* of that disk in it */
+    guint damaged_older;      /* older RPs that are damaged */
 } VrHealthInput;
 
 typedef struct {

@@ -130,6 +130,7 @@ static const VrKeySpec specs[] = {
     {KEY("commit-after", DURATION, commit_after_us), .min = MINUTE, .max = 365 * DAY,
      .zero_word = "never"},
     {KEY("allow-remote-failover", BOOL, allow_remote_failover)},
+    {KEY("verify-interval", DURATION, verify_interval_us), .min = MINUTE, .max = 365 * DAY},
     {KEY("test-cleanup-after", DURATION, test_cleanup_after_us), .min = MINUTE, .max = 365 * DAY},
     {KEY("scratch-limit", PERCENT, scratch_limit_percent), .min = 1, .max = 100},
     {KEY("shutdown-timeout", DURATION, shutdown_timeout_us), .min = SECOND, .max = DAY},
@@ -149,6 +150,7 @@ vr_policy_default(void)
     self->bandwidth_windows = g_array_new(FALSE, FALSE, sizeof(VrBandwidthWindow));
     self->resync_window = VR_WINDOW_ALWAYS;
     self->start_guard = VR_START_GUARD_NORMAL;
+    self->verify_interval_us = 7 * DAY;
     self->test_cleanup_after_us = 14 * DAY;
     self->scratch_limit_percent = 10;
     self->shutdown_timeout_us = 5 * MINUTE;

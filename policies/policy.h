@@ -41,6 +41,7 @@ typedef struct {
     guint start_guard;              /* VrStartGuard */
     gint64 commit_after_us;         /* 0 never */
     gboolean allow_remote_failover; /* the target may order a planned failover */
+    gint64 verify_interval_us;      /* a stored layer is read back when it was not for so long */
     gint64 test_cleanup_after_us;
     guint scratch_limit_percent; /* of the disks' virtual size */
     gint64 shutdown_timeout_us;

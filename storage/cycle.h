@@ -82,6 +82,9 @@ typedef struct {
     char *root;    /* owned */
     guint64 bytes; /* data clusters of its layers */
     gboolean pinned;
+    gint64 verified_us; /* target's clock: the oldest reading of its layers, all good; 0: none */
+    guint64 damaged_chunks; /* found not to be what was proven; 0: none known */
+    char *damaged_disk;     /* owned; the first disk of these, NULL: none known */
 } VrRecoveryPoint;
 
 /** The time of an RP whose source says @claimed_us, as it is stored: never ahead of our clock, at
@@ -90,7 +93,8 @@ gint64 vr_recovery_point_time(gint64 claimed_us, gint64 stored_us);
 
 void vr_recovery_point_free(VrRecoveryPoint *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrRecoveryPoint, vr_recovery_point_free)
-/** Keys of design.md section 8 (`rp-list`) and "cycle". */
+/** Keys of design.md section 8 (`rp-list`), "cycle", "verified" (time or null), "damaged" and, if
+ * it is, "damaged_disk" and "damaged_chunks". */
 JsonNode *vr_recovery_point_to_json(const VrRecoveryPoint *self);
 VrRecoveryPoint *vr_recovery_point_from_json(JsonNode *node, GError **error);
 

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,9 +18,10 @@
  * refcount table and blocks. As the L2 tables are neighbours, the entry of chunk c is at l2_start +
  * 8 c.
  *
- * Tables are read through a read-only mapping and written with pwrite(): a full file system is then
- * an error and not a SIGBUS. Only tables with an entry take space; only these are referenced by L1,
- * which is written at seal. Data goes past the page cache where the file system allows it.
+ * Tables are read with pread() and written with pwrite(), never mapped: on a full file system both
+ * are errors, where a mapping is a SIGBUS (on tmpfs even reading a hole of one needs room). Only
+ * tables with an entry take space; only these are referenced by L1, which is written at seal, and
+ * only these are read. Data goes past the page cache where the file system allows it.
  */
 
 #define BATCH 256
@@ -34,13 +34,53 @@ vr_layer_set_errno(const VrLayer *self, const char *what, GError **error)
     vr_set_error_errno(error, errno, "cannot %s layer '%s'", what, self->path);
 }
 
-guint64
-vr_layer_entry(const VrLayer *self, guint64 chunk)
+static gboolean
+pread_all(int fd, void *data, gsize len, guint64 offset)
 {
-    guint64 raw;
+    guint8 *p = data;
 
-    memcpy(&raw, self->map + self->l2_start + chunk * 8, sizeof raw);
-    return GUINT64_FROM_BE(raw);
+    while (len > 0) {
+        gssize n = pread(fd, p, len, (off_t) offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            if (n == 0)
+                errno = EIO; /* the file has been cut */
+            return FALSE;
+        }
+        p += n;
+        len -= (gsize) n;
+        offset += (guint64) n;
+    }
+    return TRUE;
+}
+
+static gboolean
+is_touched(const VrLayer *self, guint64 l2)
+{
+    return __atomic_load_n(&self->touched[l2], __ATOMIC_RELAXED);
+}
+
+gboolean
+vr_layer_entries(const VrLayer *self, guint64 first, guint64 n, guint64 *ret_entries,
+                 GError **error)
+{
+    guint64 last = (first + n - 1) / QCOW2_L2_ENTRIES;
+    gboolean any = FALSE;
+
+    for (guint64 l2 = first / QCOW2_L2_ENTRIES; l2 <= last; l2++)
+        any |= is_touched(self, l2);
+    if (!any) {
+        memset(ret_entries, 0, n * sizeof *ret_entries);
+        return TRUE;
+    }
+    if (!pread_all(self->fd, ret_entries, n * sizeof *ret_entries, self->l2_start + first * 8)) {
+        vr_layer_set_errno(self, "read a table of", error);
+        return FALSE;
+    }
+    for (guint64 i = 0; i < n; i++)
+        ret_entries[i] = GUINT64_FROM_BE(ret_entries[i]);
+    return TRUE;
 }
 
 gboolean
@@ -106,8 +146,6 @@ vr_layer_close(VrLayer *self)
 {
     if (!self)
         return;
-    if (self->map)
-        munmap((void *) self->map, self->data_start);
     if (self->direct_fd >= 0)
         close(self->direct_fd);
     if (self->fd >= 0)
@@ -129,19 +167,12 @@ check_size(const char *path, guint64 size_bytes, GError **error)
     return FALSE;
 }
 
-static gboolean
-map_tables(VrLayer *self, GError **error)
+/* For data only; without it they go through the page cache. */
+static void
+open_direct(VrLayer *self)
 {
-    void *map = mmap(NULL, self->data_start, PROT_READ, MAP_SHARED, self->fd, 0);
-
-    if (map == MAP_FAILED) {
-        vr_layer_set_errno(self, "map", error);
-        return FALSE;
-    }
-    self->map = map;
     self->direct_fd = open(self->path, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
     self->buffered = self->direct_fd < 0;
-    return TRUE;
 }
 
 VrLayer *
@@ -167,10 +198,7 @@ vr_layer_create(const char *path, guint64 size_bytes, GError **error)
         unlink(path);
         return NULL;
     }
-    if (!map_tables(self, error)) {
-        unlink(path);
-        return NULL;
-    }
+    open_direct(self);
     return g_steal_pointer(&self);
 }
 
@@ -189,26 +217,32 @@ entry_plausible(const VrLayer *self, guint64 entry, guint64 file_size)
 static gboolean
 scan_l2(VrLayer *self, guint64 l2, guint64 file_size, GError **error)
 {
+    g_autofree guint64 *entries = g_new(guint64, QCOW2_L2_ENTRIES);
     guint64 first = l2 * QCOW2_L2_ENTRIES;
-    guint64 end = MIN(first + QCOW2_L2_ENTRIES, self->chunks);
+    guint64 n = MIN(QCOW2_L2_ENTRIES, self->chunks - first);
+    gboolean any = FALSE;
 
-    for (guint64 chunk = first; chunk < end; chunk++) {
+    self->touched[l2] = 1;
+    if (!vr_layer_entries(self, first, n, entries, error))
+        return FALSE;
+    for (guint64 i = 0; i < n; i++) {
         static const guint64 none = 0;
-        guint64 entry = vr_layer_entry(self, chunk);
+        guint64 entry = entries[i];
 
         if (entry == 0)
             continue;
         if (!entry_plausible(self, entry, file_size)) {
-            if (!entries_put(self, chunk, 1, &none, error))
+            if (!entries_put(self, first + i, 1, &none, error))
                 return FALSE;
             continue;
         }
-        self->touched[l2] = 1;
+        any = TRUE;
         if (entry == QCOW2_ENTRY_ZERO)
             continue;
         self->data++;
         self->next = MAX(self->next, (entry & QCOW2_OFFSET_MASK) / VR_CHUNK_SIZE + 1);
     }
+    self->touched[l2] = any;
     return TRUE;
 }
 
@@ -277,9 +311,9 @@ vr_layer_reopen(const char *path, guint64 size_bytes, GError **error)
     if (!check_size(path, size_bytes, error))
         return NULL;
     self = layer_new(path, size_bytes);
-    if (!reopen_file(self, &file_size, error) || !map_tables(self, error) ||
-        !scan_tables(self, file_size, error))
+    if (!reopen_file(self, &file_size, error) || !scan_tables(self, file_size, error))
         return NULL;
+    open_direct(self);
     /* Synced, because clusters that no entry has now are given to others from here on. */
     if (ftruncate(self->fd, (off_t) (self->next * VR_CHUNK_SIZE)) < 0 || fdatasync(self->fd) < 0) {
         vr_layer_set_errno(self, "size", error);
@@ -337,34 +371,51 @@ write_data(VrLayer *self, const guint8 *data, gsize len, guint64 offset, GError 
     return TRUE;
 }
 
-/* Entries of up to BATCH chunks: the ones they have, consecutive new clusters for the others. */
+/* How many chunks from @i on follow each other. */
 static guint
-place_chunks(VrLayer *self, const guint64 *chunks, guint n, guint64 *ret_entries)
+run_of(const guint64 *chunks, guint n, guint i)
+{
+    guint run = 1;
+
+    while (i + run < n && chunks[i + run] == chunks[i] + run)
+        run++;
+    return run;
+}
+
+/* Entries of up to BATCH chunks: the ones they have, consecutive new clusters for the others. */
+static gboolean
+place_chunks(VrLayer *self, const guint64 *chunks, guint n, guint64 *ret_entries, guint *ret_fresh,
+             GError **error)
 {
     guint fresh = 0;
     guint64 cluster;
 
-    for (guint i = 0; i < n; i++) {
-        ret_entries[i] = vr_layer_entry(self, chunks[i]);
-        if ((ret_entries[i] & QCOW2_OFFSET_MASK) == 0)
-            fresh++;
+    for (guint i = 0, run; i < n; i += run) {
+        run = run_of(chunks, n, i);
+        if (!vr_layer_entries(self, chunks[i], run, ret_entries + i, error))
+            return FALSE;
     }
+    for (guint i = 0; i < n; i++)
+        fresh += (ret_entries[i] & QCOW2_OFFSET_MASK) == 0;
+    *ret_fresh = fresh;
     if (fresh == 0)
-        return 0;
+        return TRUE;
     cluster = allocate(self, fresh);
     for (guint i = 0; i < n; i++) {
         if ((ret_entries[i] & QCOW2_OFFSET_MASK) == 0)
             ret_entries[i] = (cluster++ * VR_CHUNK_SIZE) | QCOW2_ENTRY_COPIED;
     }
-    return fresh;
+    return TRUE;
 }
 
 static gboolean
 write_batch(VrLayer *self, const guint64 *chunks, guint n, const guint8 *data, GError **error)
 {
     guint64 entries[BATCH];
-    guint fresh = place_chunks(self, chunks, n, entries);
+    guint fresh;
 
+    if (!place_chunks(self, chunks, n, entries, &fresh, error))
+        return FALSE;
     for (guint i = 0, run; i < n; i += run) {
         guint64 offset = entries[i] & QCOW2_OFFSET_MASK;
 
@@ -379,8 +430,7 @@ write_batch(VrLayer *self, const guint64 *chunks, guint n, const guint8 *data, G
     if (fresh == 0)
         return TRUE;
     for (guint i = 0, run; i < n; i += run) {
-        for (run = 1; i + run < n && chunks[i + run] == chunks[i] + run; run++)
-            ;
+        run = run_of(chunks, n, i);
         if (!entries_put(self, chunks[i], run, entries + i, error))
             return FALSE;
     }
@@ -426,9 +476,8 @@ vr_layer_zero(VrLayer *self, guint64 first, guint64 count, GError **error)
     for (guint64 end = first + count; first < end;) {
         guint n = (guint) MIN(end - first, BATCH);
 
-        for (guint i = 0; i < n; i++)
-            old[i] = vr_layer_entry(self, first + i);
-        if (!entries_put(self, first, n, entries, error))
+        if (!vr_layer_entries(self, first, n, old, error) ||
+            !entries_put(self, first, n, entries, error))
             return FALSE;
         for (guint i = 0; i < n; i++)
             release_cluster(self, old[i]);
@@ -443,7 +492,8 @@ vr_layer_read(VrLayer *self, guint64 chunk, guint8 *ret_data, GError **error)
     guint64 entry, offset;
 
     g_return_val_if_fail(chunk < self->chunks, FALSE);
-    entry = vr_layer_entry(self, chunk);
+    if (!vr_layer_entries(self, chunk, 1, &entry, error))
+        return FALSE;
     if (entry == 0) {
         vr_set_error(error, VR_ERROR_NOT_FOUND, "chunk-not-in-layer", NULL,
                      "layer '%s' has no chunk %" G_GUINT64_FORMAT, self->path, chunk);
@@ -472,34 +522,51 @@ vr_layer_read(VrLayer *self, guint64 chunk, guint8 *ret_data, GError **error)
     return TRUE;
 }
 
-void
-vr_layer_drop(VrLayer *self, guint64 chunk)
+gboolean
+vr_layer_drop(VrLayer *self, guint64 chunk, GError **error)
 {
     static const guint64 none = 0;
     guint64 entry;
 
-    g_return_if_fail(chunk < self->chunks);
-    entry = vr_layer_entry(self, chunk);
-    /* The table page exists, so that this needs no room. The cluster is left alone: after a power
-     * loss it may be another chunk's. */
-    if (entry != 0 && entries_put(self, chunk, 1, &none, NULL) && (entry & QCOW2_OFFSET_MASK) != 0)
+    g_return_val_if_fail(chunk < self->chunks, FALSE);
+    if (!vr_layer_entries(self, chunk, 1, &entry, error))
+        return FALSE;
+    if (entry == 0)
+        return TRUE;
+    /* The cluster is left alone: after a power loss it may be another chunk's. */
+    if (!entries_put(self, chunk, 1, &none, error))
+        return FALSE;
+    if ((entry & QCOW2_OFFSET_MASK) != 0)
         __atomic_fetch_sub(&self->data, 1, __ATOMIC_RELAXED);
+    return TRUE;
 }
 
-guint64
-vr_layer_next(const VrLayer *self, guint64 from)
+gboolean
+vr_layer_next(const VrLayer *self, guint64 from, guint64 *ret_chunk, GError **error)
 {
+    guint64 entries[BATCH];
+
     while (from < self->chunks) {
         guint64 l2 = from / QCOW2_L2_ENTRIES;
+        guint64 end = MIN((l2 + 1) * QCOW2_L2_ENTRIES, self->chunks);
+        guint64 n = MIN(end - from, BATCH);
 
-        if (!__atomic_load_n(&self->touched[l2], __ATOMIC_RELAXED))
-            from = (l2 + 1) * QCOW2_L2_ENTRIES;
-        else if (vr_layer_entry(self, from) != 0)
-            return from;
-        else
-            from++;
+        if (!is_touched(self, l2)) {
+            from = end;
+            continue;
+        }
+        if (!vr_layer_entries(self, from, n, entries, error))
+            return FALSE;
+        for (guint64 i = 0; i < n; i++) {
+            if (entries[i] == 0)
+                continue;
+            *ret_chunk = from + i;
+            return TRUE;
+        }
+        from += n;
     }
-    return self->chunks;
+    *ret_chunk = self->chunks;
+    return TRUE;
 }
 
 guint64

@@ -9,7 +9,7 @@ G_BEGIN_DECLS
  * SECTION: writer of one qcow2 layer (version 3, 64 KiB clusters), write-once with a known end.
  *
  * While it is written the file has no header and is nothing to any reader. L1 and L2 tables live in
- * a sparse mapped area at the front, data clusters are appended behind it, refcounts and last of
+ * a sparse area at the front, data clusters are appended behind it, refcounts and last of
  * all the header are written by vr_layer_seal().
  */
 typedef struct _VrLayer VrLayer;
@@ -45,10 +45,11 @@ gboolean vr_layer_read(VrLayer *self, guint64 chunk, guint8 *ret_data, GError **
 
 /** Forgets the chunk's entry (reads fall through to the backing file again); its room is not given
  * back. */
-void vr_layer_drop(VrLayer *self, guint64 chunk);
+gboolean vr_layer_drop(VrLayer *self, guint64 chunk, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** First chunk from @from on that has an entry, or the number of chunks of the disk. */
-guint64 vr_layer_next(const VrLayer *self, guint64 from);
+gboolean vr_layer_next(const VrLayer *self, guint64 from, guint64 *ret_chunk,
+                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** Bytes of data clusters in the layer. */
 guint64 vr_layer_bytes(const VrLayer *self);
@@ -67,7 +68,8 @@ gboolean vr_layer_seal(VrLayer *self, const char *backing,
  *
  * Own reading of a layer's header before QEMU sees it: magic, version 3, cluster bits 16, no
  * incompatible feature, no encryption, no data file, size @size_bytes, backing name exactly
- * @backing (or none) with format qcow2, tables inside the file. Errors: CORRUPT naming the field.
+ * @backing (or none) with format qcow2, tables inside the file, the file as long as its refcounts
+ * say. Cheap whatever the size. Errors: CORRUPT naming the field; those of reading it.
  */
 gboolean vr_qcow2_check_header(const char *path, guint64 size_bytes, const char *backing,
                                GError **error);

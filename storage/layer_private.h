@@ -16,7 +16,6 @@ struct _VrLayer {
     guint64 n_l2;
     guint64 l2_start;   /* bytes */
     guint64 data_start; /* bytes */
-    const guint8 *map;  /* the first data_start bytes */
     guint8 *touched;    /* owned; a byte for each L2: has or had entries; atomic */
     guint64 next;       /* atomic; first free cluster */
     guint64 data;       /* atomic; data clusters referenced */
@@ -27,8 +26,9 @@ struct _VrLayer {
 /** Error from errno: "cannot @what layer 'PATH'". */
 void vr_layer_set_errno(const VrLayer *self, const char *what, GError **error);
 
-/** L2 entry of @chunk in host order. */
-guint64 vr_layer_entry(const VrLayer *self, guint64 chunk);
+/** L2 entries of @n > 0 chunks from @first on, in host order. */
+gboolean vr_layer_entries(const VrLayer *self, guint64 first, guint64 n, guint64 *ret_entries,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** All of it; FALSE with errno. */
 gboolean vr_layer_pwrite(int fd, const void *data, gsize len, guint64 offset);

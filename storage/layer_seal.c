@@ -43,9 +43,32 @@ refcount_set(Refcounts *refs, guint64 cluster)
     memcpy(refs->map + refs->n_table * VR_CHUNK_SIZE + cluster * 2, &one, sizeof one);
 }
 
-static void
-refcounts_fill(VrLayer *self, Refcounts *refs)
+/* One L2 table and the clusters it refers to. */
+static gboolean
+refcounts_of_l2(VrLayer *self, Refcounts *refs, guint64 l2, guint64 *entries, guint64 *data,
+                GError **error)
 {
+    guint64 first = l2 * QCOW2_L2_ENTRIES;
+    guint64 n = MIN(QCOW2_L2_ENTRIES, self->chunks - first);
+
+    if (!vr_layer_entries(self, first, n, entries, error))
+        return FALSE;
+    refcount_set(refs, self->l2_start / VR_CHUNK_SIZE + l2);
+    for (guint64 i = 0; i < n; i++) {
+        guint64 offset = entries[i] & QCOW2_OFFSET_MASK;
+
+        if (offset == 0)
+            continue;
+        refcount_set(refs, offset / VR_CHUNK_SIZE);
+        (*data)++;
+    }
+    return TRUE;
+}
+
+static gboolean
+refcounts_fill(VrLayer *self, Refcounts *refs, GError **error)
+{
+    g_autofree guint64 *entries = g_new(guint64, QCOW2_L2_ENTRIES);
     guint64 data = 0;
 
     for (guint64 i = 0; i < refs->n_blocks; i++) {
@@ -57,20 +80,11 @@ refcounts_fill(VrLayer *self, Refcounts *refs)
     for (guint64 i = 0; i < refs->n_table + refs->n_blocks; i++)
         refcount_set(refs, refs->table + i);
     for (guint64 l2 = 0; l2 < self->n_l2; l2++) {
-        guint64 first = l2 * QCOW2_L2_ENTRIES;
-
-        if (!self->touched[l2])
-            continue;
-        refcount_set(refs, self->l2_start / VR_CHUNK_SIZE + l2);
-        for (guint64 chunk = first; chunk < MIN(first + QCOW2_L2_ENTRIES, self->chunks); chunk++) {
-            guint64 offset = vr_layer_entry(self, chunk) & QCOW2_OFFSET_MASK;
-            if (offset == 0)
-                continue;
-            refcount_set(refs, offset / VR_CHUNK_SIZE);
-            data++;
-        }
+        if (self->touched[l2] && !refcounts_of_l2(self, refs, l2, entries, &data, error))
+            return FALSE;
     }
     self->data = data;
+    return TRUE;
 }
 
 /* The file ends behind the refcount blocks; their room is allocated before the mapping is written.
@@ -79,6 +93,7 @@ static gboolean
 write_refcounts(VrLayer *self, Refcounts *refs, GError **error)
 {
     off_t start = (off_t) (refs->table * VR_CHUNK_SIZE);
+    gboolean ok;
     void *map;
 
     if (ftruncate(self->fd, start) < 0) {
@@ -96,9 +111,9 @@ write_refcounts(VrLayer *self, Refcounts *refs, GError **error)
         return FALSE;
     }
     refs->map = map;
-    refcounts_fill(self, refs);
+    ok = refcounts_fill(self, refs, error);
     munmap(map, refs->map_len);
-    return TRUE;
+    return ok;
 }
 
 /* Returns FALSE in @ret_any if no table has an entry. */

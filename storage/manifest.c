@@ -103,18 +103,22 @@ overlay_onto(const VrManifest *self, guint64 group, VrDigest *digests)
 
 /* --- opening --- */
 
-static gboolean
-store_group_sum(VrManifest *self, guint64 group, GError **error)
+static void
+store_group_sum(VrManifest *self, guint64 group)
 {
     guint8 sum[VR_SHA256_LEN];
 
     digest_group(self->sums.data + group * SUMS_GROUP_BYTES, sum);
-    if (memcmp(sum, group_sum(self, group), VR_SHA256_LEN) == 0)
-        return TRUE;
-    if (!vr_mapped_file_reserve(&self->group_sums, group * VR_SHA256_LEN, VR_SHA256_LEN, error))
-        return FALSE;
-    memcpy(group_sum(self, group), sum, VR_SHA256_LEN);
-    return TRUE;
+    if (memcmp(sum, group_sum(self, group), VR_SHA256_LEN) != 0)
+        memcpy(group_sum(self, group), sum, VR_SHA256_LEN);
+}
+
+/* They are read for every group, so all of their file has room (at most 8 MiB) and keeps it. */
+static gboolean
+clear_group_sums(VrManifest *self, GError **error)
+{
+    memset(self->group_sums.data, 0, self->group_sums.len);
+    return vr_mapped_file_sync(&self->group_sums, error);
 }
 
 /* After a change of size nothing is known of the group digests, whatever was interrupted. */
@@ -124,15 +128,26 @@ rebuild_group_sums(VrManifest *self, GError **error)
     guint64 start;
     guint64 end;
 
-    if (!vr_mapped_file_clear(&self->group_sums, error))
+    if (!clear_group_sums(self, error))
         return FALSE;
     for (guint64 at = 0; vr_mapped_file_next_data(&self->sums, at, &start, &end); at = end) {
         for (guint64 g = start / SUMS_GROUP_BYTES; g * SUMS_GROUP_BYTES < end; g++) {
-            if (!store_group_sum(self, g, error))
+            if (!vr_mapped_file_reserve(&self->sums, g * SUMS_GROUP_BYTES, SUMS_GROUP_BYTES, error))
                 return FALSE;
+            store_group_sum(self, g);
         }
     }
     return TRUE;
+}
+
+/* Otherwise it is a hole, and reading it through the mapping could need room. */
+static gboolean
+has_data(const VrMappedFile *file, guint64 offset, guint64 len)
+{
+    guint64 start;
+    guint64 end;
+
+    return vr_mapped_file_next_data(file, offset, &start, &end) && start < offset + len;
 }
 
 /* The last group may hold chunks of a larger disk that end here now. */
@@ -140,15 +155,28 @@ static gboolean
 forget_tail(VrManifest *self, GError **error)
 {
     guint64 last = self->groups - 1;
-    guint64 chunks = self->groups * VR_MANIFEST_GROUP_CHUNKS;
+    guint64 end = self->groups * VR_MANIFEST_GROUP_CHUNKS;
 
-    for (guint64 c = self->chunks; c < chunks; c++) {
-        if (bit_get(self->map.data, c))
-            self->map.data[c / 8] &= (guint8) ~(1 << (c % 8));
+    if (has_data(&self->map, last * MAP_GROUP_BYTES, MAP_GROUP_BYTES)) {
+        if (!vr_mapped_file_reserve(&self->map, last * MAP_GROUP_BYTES, MAP_GROUP_BYTES, error))
+            return FALSE;
+        for (guint64 c = self->chunks; c < end; c++) {
+            if (bit_get(self->map.data, c))
+                self->map.data[c / 8] &= (guint8) ~(1 << (c % 8));
+        }
+    }
+    if (!has_data(&self->sums, last * SUMS_GROUP_BYTES, SUMS_GROUP_BYTES)) {
+        memset(group_sum(self, last), 0, VR_SHA256_LEN);
+        return TRUE;
+    }
+    if (!vr_mapped_file_reserve(&self->sums, last * SUMS_GROUP_BYTES, SUMS_GROUP_BYTES, error))
+        return FALSE;
+    for (guint64 c = self->chunks; c < end; c++) {
         if (!vr_digest_is_zero(digest_at(&self->sums, c)))
             memset(digest_at(&self->sums, c), 0, sizeof(VrDigest));
     }
-    return store_group_sum(self, last, error);
+    store_group_sum(self, last);
+    return TRUE;
 }
 
 static void
@@ -197,6 +225,8 @@ open_files(VrManifest *self, const char *dir, const char *disk, GError **error)
         !open_file(&self->next, dir, disk, "next", n * SUMS_GROUP_BYTES, &resized, error) ||
         !open_file(&self->group_sums, dir, disk, "groups", n * VR_SHA256_LEN, &resized, error) ||
         !open_file(&self->sums, dir, disk, "sums", n * SUMS_GROUP_BYTES, &resized, error))
+        return FALSE;
+    if (!vr_mapped_file_reserve(&self->group_sums, 0, self->group_sums.len, error))
         return FALSE;
     if (!resized)
         return TRUE;
@@ -371,7 +401,10 @@ vr_manifest_root(const VrManifest *self, guint8 ret_root[VR_ROOT_LEN])
         guint8 sum[VR_SHA256_LEN];
 
         if (bit_get(self->touched, g)) {
-            memcpy(digests, self->sums.data + g * SUMS_GROUP_BYTES, SUMS_GROUP_BYTES);
+            if (group_is_zero(self, g)) /* and may be a hole */
+                memset(digests, 0, SUMS_GROUP_BYTES);
+            else
+                memcpy(digests, self->sums.data + g * SUMS_GROUP_BYTES, SUMS_GROUP_BYTES);
             overlay_onto(self, g, (VrDigest *) digests);
             digest_group(digests, sum);
         } else {
@@ -483,7 +516,8 @@ apply_group(VrManifest *self, guint64 group, GError **error)
     if (!vr_mapped_file_reserve(&self->sums, group * SUMS_GROUP_BYTES, SUMS_GROUP_BYTES, error))
         return FALSE;
     overlay_onto(self, group, digest_at(&self->sums, group * VR_MANIFEST_GROUP_CHUNKS));
-    return store_group_sum(self, group, error);
+    store_group_sum(self, group);
+    return TRUE;
 }
 
 gboolean
@@ -526,7 +560,6 @@ gboolean
 vr_manifest_reset(VrManifest *self, GError **error)
 {
     return empty_overlay(self, error) && set_groups_length(self, self->group_sums.len + 1, error) &&
-           vr_mapped_file_clear(&self->sums, error) &&
-           vr_mapped_file_clear(&self->group_sums, error) &&
+           vr_mapped_file_clear(&self->sums, error) && clear_group_sums(self, error) &&
            set_groups_length(self, self->group_sums.len, error);
 }

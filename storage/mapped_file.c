@@ -89,9 +89,12 @@ retry_fallocate(int fd, int mode, guint64 offset, guint64 len)
 gboolean
 vr_mapped_file_reserve(const VrMappedFile *self, guint64 offset, guint64 len, GError **error)
 {
-    if (retry_fallocate(self->fd, FALLOC_FL_KEEP_SIZE, offset, len) < 0 && errno != EOPNOTSUPP)
-        return fail(self, "allocate room in", error);
-    return TRUE;
+    if (retry_fallocate(self->fd, FALLOC_FL_KEEP_SIZE, offset, len) == 0)
+        return TRUE;
+    /* Where it cannot be asked for, the C library writes to each block, which is room as well. */
+    if (errno == EOPNOTSUPP)
+        errno = posix_fallocate(self->fd, (off_t) offset, (off_t) len);
+    return errno == 0 ? TRUE : fail(self, "allocate room in", error);
 }
 
 gboolean

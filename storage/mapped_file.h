@@ -8,8 +8,9 @@ G_BEGIN_DECLS
 /**
  * SECTION: a sparse file of fixed length mapped shared.
  *
- * A store into a hole of a full file system would be SIGBUS, so vr_mapped_file_reserve() comes
- * before the first store into a range.
+ * A store into a hole of a full file system would be SIGBUS, and on tmpfs so is a read from one:
+ * vr_mapped_file_reserve() comes before the first access to a range, or a note elsewhere tells that
+ * nothing was ever stored there.
  */
 typedef struct {
     int fd;

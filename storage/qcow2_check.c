@@ -39,27 +39,85 @@ header_to_host(Qcow2Header *h)
 }
 
 /* Reads the first bytes; a short file leaves zeros. */
-static gboolean
-read_start(const char *path, guint8 ret_block[HEADER_READ], guint64 *ret_file_size, GError **error)
+static int
+open_layer(const char *path, guint64 *ret_file_size, GError **error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat st;
-    gssize n = -1;
 
-    memset(ret_block, 0, HEADER_READ);
-    if (fd >= 0 && fstat(fd, &st) == 0)
-        n = pread(fd, ret_block, HEADER_READ, 0);
-    if (n < 0) {
+    if (fd < 0 || fstat(fd, &st) < 0) {
         vr_set_error_errno(error, errno, "cannot read layer '%s'", path);
         if (fd >= 0)
             close(fd);
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        refuse(error, path, "file type");
+        return -1;
+    }
+    *ret_file_size = (guint64) st.st_size;
+    return fd;
+}
+
+/* What a short file does not have reads as zeros. */
+static gboolean
+read_at(int fd, const char *path, guint64 offset, void *ret_data, gsize len, GError **error)
+{
+    gssize n = pread(fd, ret_data, len, (off_t) offset);
+
+    if (n < 0) {
+        vr_set_error_errno(error, errno, "cannot read layer '%s'", path);
         return FALSE;
     }
-    close(fd);
-    if (!S_ISREG(st.st_mode))
-        return refuse(error, path, "file type");
-    *ret_file_size = (guint64) st.st_size;
+    memset((guint8 *) ret_data + n, 0, len - (gsize) n);
     return TRUE;
+}
+
+/* Index of the last entry of @width bytes that is not 0; -1: none. */
+static gint64
+last_used(const guint8 *table, gsize len, gsize width)
+{
+    for (gsize i = len; i > 0; i--) {
+        if (table[i - 1] != 0)
+            return (gint64) ((i - 1) / width);
+    }
+    return -1;
+}
+
+/* The refcounts tell which cluster is the last in use: a file that ends before it was cut. */
+static gboolean
+check_end(int fd, const char *path, const Qcow2Header *h, guint64 file_size, GError **error)
+{
+    g_autofree guint8 *cluster = g_malloc(VR_CHUNK_SIZE);
+
+    for (guint32 t = h->reftable_clusters; t > 0; t--) {
+        guint64 table = h->reftable_offset + (guint64) (t - 1) * VR_CHUNK_SIZE;
+        gint64 block, used;
+        guint64 raw;
+
+        if (!read_at(fd, path, table, cluster, VR_CHUNK_SIZE, error))
+            return FALSE;
+        while ((block = last_used(cluster, VR_CHUNK_SIZE, 8)) >= 0) {
+            g_autofree guint8 *refs = g_malloc(VR_CHUNK_SIZE);
+            guint64 first =
+                ((guint64) (t - 1) * QCOW2_L2_ENTRIES + (guint64) block) * QCOW2_REFBLOCK_ENTRIES;
+
+            memcpy(&raw, cluster + block * 8, 8);
+            raw = GUINT64_FROM_BE(raw);
+            if (raw % VR_CHUNK_SIZE != 0 || raw >= file_size)
+                return refuse(error, path, "place of the refcounts");
+            if (!read_at(fd, path, raw, refs, VR_CHUNK_SIZE, error))
+                return FALSE;
+            used = last_used(refs, VR_CHUNK_SIZE, 2);
+            if (used >= 0)
+                return (first + (guint64) used) * VR_CHUNK_SIZE < file_size
+                           ? TRUE
+                           : refuse(error, path, "length");
+            memset(cluster + block * 8, 0, 8);
+        }
+    }
+    return refuse(error, path, "set of refcounts");
 }
 
 /* @ret_format: "qcow2" seen as backing format. Only extensions without influence on content may
@@ -157,28 +215,43 @@ bad_backing(const Qcow2Header *h, const guint8 *block, gboolean format, const ch
     return NULL;
 }
 
+/* All that the header itself tells. */
+static const char *
+bad_header(const guint8 *block, guint64 file_size, guint64 size_bytes, const char *backing,
+           Qcow2Header *h)
+{
+    gboolean format = FALSE;
+    const char *bad;
+
+    memcpy(h, block, sizeof *h);
+    header_to_host(h);
+    bad = bad_fixed_field(h, size_bytes);
+    if (!bad && (h->header_len < sizeof *h || h->header_len > HEADER_LEN_MAX ||
+                 h->header_len % 8 != 0 || (h->header_len == HEADER_LEN_MAX && block[sizeof *h])))
+        bad = "header length";
+    if (!bad)
+        bad = bad_extension(block, h->header_len, &format);
+    if (!bad)
+        bad = bad_table(h, file_size);
+    return bad ? bad : bad_backing(h, block, format, backing);
+}
+
 gboolean
 vr_qcow2_check_header(const char *path, guint64 size_bytes, const char *backing, GError **error)
 {
     guint8 block[HEADER_READ];
-    guint64 file_size;
+    guint64 file_size = 0;
+    int fd = open_layer(path, &file_size, error);
+    const char *bad = NULL;
     Qcow2Header h;
-    gboolean format = FALSE;
-    const char *bad;
+    gboolean ok;
 
-    if (!read_start(path, block, &file_size, error))
+    if (fd < 0)
         return FALSE;
-    memcpy(&h, block, sizeof h);
-    header_to_host(&h);
-    bad = bad_fixed_field(&h, size_bytes);
-    if (!bad && (h.header_len < sizeof h || h.header_len > HEADER_LEN_MAX ||
-                 h.header_len % 8 != 0 || (h.header_len == HEADER_LEN_MAX && block[sizeof h] != 0)))
-        bad = "header length";
-    if (!bad)
-        bad = bad_extension(block, h.header_len, &format);
-    if (!bad)
-        bad = bad_table(&h, file_size);
-    if (!bad)
-        bad = bad_backing(&h, block, format, backing);
-    return bad ? refuse(error, path, bad) : TRUE;
+    ok = read_at(fd, path, 0, block, sizeof block, error);
+    if (ok)
+        bad = bad_header(block, file_size, size_bytes, backing, &h);
+    ok = ok && (bad ? refuse(error, path, bad) : check_end(fd, path, &h, file_size, error));
+    close(fd);
+    return ok;
 }

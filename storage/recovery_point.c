@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "policies/ids.h"
 #include "policies/units.h"
 #include "storage/cycle.h"
 #include "storage/cycle_field.h"
@@ -19,7 +20,25 @@ vr_recovery_point_free(VrRecoveryPoint *self)
         return;
     g_free(self->cycle);
     g_free(self->root);
+    g_free(self->damaged_disk);
     g_free(self);
+}
+
+static void
+set_soundness(JsonObject *object, const VrRecoveryPoint *self)
+{
+    g_autofree char *verified = self->verified_us ? vr_time_format(self->verified_us) : NULL;
+
+    if (verified)
+        json_object_set_string_member(object, "verified", verified);
+    else
+        json_object_set_null_member(object, "verified");
+    json_object_set_int_member(object, "verified_us", self->verified_us);
+    json_object_set_boolean_member(object, "damaged", self->damaged_disk != NULL);
+    if (!self->damaged_disk)
+        return;
+    json_object_set_string_member(object, "damaged_disk", self->damaged_disk);
+    json_object_set_int_member(object, "damaged_chunks", (gint64) self->damaged_chunks);
 }
 
 /* "time" is for people and other programs; "time_us" and "stored_us" are exact. */
@@ -39,6 +58,7 @@ vr_recovery_point_to_json(const VrRecoveryPoint *self)
     json_object_set_string_member(object, "cycle", self->cycle);
     json_object_set_int_member(object, "time_us", self->time_us);
     json_object_set_int_member(object, "stored_us", self->stored_us);
+    set_soundness(object, self);
     json_node_take_object(node, object);
     return node;
 }
@@ -67,6 +87,22 @@ parse_pinned(JsonObject *object, gboolean *ret_pinned, GError **error)
     return TRUE;
 }
 
+/* A version of before does not say. */
+static void
+parse_soundness(JsonObject *object, VrRecoveryPoint *self)
+{
+    const char *disk = vr_json_text_in(object, "damaged_disk", NULL);
+    guint64 verified = 0;
+
+    if (vr_json_uint(object, "verified_us", G_MAXINT64, &verified, NULL))
+        self->verified_us = (gint64) verified;
+    if (!vr_disk_name_valid(disk))
+        return;
+    self->damaged_disk = g_strdup(disk);
+    if (!vr_json_uint(object, "damaged_chunks", G_MAXINT64, &self->damaged_chunks, NULL))
+        self->damaged_chunks = 1;
+}
+
 VrRecoveryPoint *
 vr_recovery_point_from_json(JsonNode *node, GError **error)
 {
@@ -82,5 +118,6 @@ vr_recovery_point_from_json(JsonNode *node, GError **error)
         !vr_json_uint(object, "bytes", G_MAXINT64, &self->bytes, error) ||
         !parse_pinned(object, &self->pinned, error))
         return NULL;
+    parse_soundness(object, self);
     return g_steal_pointer(&self);
 }

@@ -56,6 +56,11 @@ recover(VrReplica *self, GError **error)
         !check_manifests(self, error) || !finish_head(self, error) ||
         !vr_replica_unpublish(self, error) || !vr_replica_sweep_incoming(self, error))
         return FALSE;
+    /* Whoever found the bad layers may have been killed before. */
+    if (!vr_replica_note_damage(self, &local)) {
+        g_debug("replica of %s: %s", self->uuid, local->message);
+        g_clear_error(&local);
+    }
     /* Retention comes back to it, and the RPs are whole without it. */
     if (!vr_replica_redo_merges(self, NULL, &local))
         g_debug("replica of %s: %s", self->uuid, local->message);
@@ -80,7 +85,8 @@ vr_replica_open(VrState *state, const char *store_path, const char *uuid, const 
     self->store = g_strdup(store_path);
     self->dir = g_build_filename(store_path, uuid, NULL);
     self->manifest_dir = g_strdup(manifest_dir);
-    g_mutex_init(&self->merge_lock);
+    vr_layer_gate_init(&self->layers);
+    g_mutex_init(&self->damage_lock);
     g_mutex_init(&self->lock);
     g_rw_lock_init(&self->io);
     return recover(self, error) ? g_steal_pointer(&self) : NULL;
@@ -94,7 +100,9 @@ vr_replica_close(VrReplica *self)
     vr_incoming_free(self->open);
     g_rw_lock_clear(&self->io);
     g_mutex_clear(&self->lock);
-    g_mutex_clear(&self->merge_lock);
+    vr_layer_gate_clear(&self->layers);
+    g_clear_pointer(&self->damage, g_hash_table_unref);
+    g_mutex_clear(&self->damage_lock);
     g_free(self->manifest_dir);
     g_free(self->dir);
     g_free(self->store);
@@ -108,7 +116,7 @@ vr_replica_list(VrReplica *self, GError **error)
     g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
     GPtrArray *points;
 
-    if (!rows)
+    if (!rows || !vr_replica_judge_rows(self, rows, error))
         return NULL;
     points = g_ptr_array_new_with_free_func((GDestroyNotify) vr_recovery_point_free);
     for (guint i = 0; i < rows->len; i++) {
@@ -201,9 +209,8 @@ vr_replica_head_sums(VrReplica *self, const char *disk, guint64 from, guint max,
     return ok ? g_byte_array_free_to_bytes(g_steal_pointer(&records)) : NULL;
 }
 
-/* Index of the listed RP @number in @rows, or -1 with NOT_FOUND. */
-static int
-find_listed(VrReplica *self, GPtrArray *rows, guint64 number, GError **error)
+int
+vr_replica_find_listed(VrReplica *self, GPtrArray *rows, guint64 number, GError **error)
 {
     for (guint i = 0; i < rows->len; i++) {
         const VrRpRow *row = rows->pdata[i];
@@ -221,15 +228,15 @@ vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **er
     g_autoptr(GPtrArray) rows = NULL;
     gboolean ok;
 
-    g_mutex_lock(&self->merge_lock);
+    vr_layer_gate_enter(&self->layers, TRUE);
     g_mutex_lock(&self->lock);
     rows = vr_state_rp_list(self->state, self->uuid, error);
-    ok = rows && find_listed(self, rows, number, error) >= 0 &&
+    ok = rows && vr_replica_find_listed(self, rows, number, error) >= 0 &&
          vr_state_hold_add(self->state, self->uuid, number, reason, error);
     if (ok)
         vr_replica_try_index(self);
     g_mutex_unlock(&self->lock);
-    g_mutex_unlock(&self->merge_lock);
+    vr_layer_gate_leave(&self->layers);
     return ok;
 }
 
@@ -260,10 +267,10 @@ layer_path(VrReplica *self, const VrRpRow *row, const char *disk)
     return vr_replica_path(self, "%s/%" G_GUINT64_FORMAT ".qcow2", disk, row->rp.number);
 }
 
-/* Row of the layer below that of row @i; NULL if there is none. After an interrupted merge a
- * retiring RP may be without its layer: then the one above has taken its place. */
-static const VrRpRow *
-row_below(VrReplica *self, GPtrArray *rows, guint *i, const char *disk)
+/* After an interrupted merge a retiring RP may be without its layer: then the one above has taken
+ * its place. */
+const VrRpRow *
+vr_replica_row_below(VrReplica *self, GPtrArray *rows, guint *i, const char *disk)
 {
     while (vr_replica_row_disk_floor(rows, *i, disk) > 0) {
         const VrRpRow *below = rows->pdata[--*i];
@@ -275,14 +282,14 @@ row_below(VrReplica *self, GPtrArray *rows, guint *i, const char *disk)
     return NULL;
 }
 
-/* Headers from row @index down to the layer without a backing file. */
-static gboolean
-check_chain(VrReplica *self, GPtrArray *rows, guint index, const char *disk, GError **error)
+gboolean
+vr_replica_check_disk_chain(VrReplica *self, GPtrArray *rows, guint index, const char *disk,
+                            GError **error)
 {
     const VrRpRow *row = rows->pdata[index];
 
     while (row) {
-        const VrRpRow *below = row_below(self, rows, &index, disk);
+        const VrRpRow *below = vr_replica_row_below(self, rows, &index, disk);
         g_autofree char *path = layer_path(self, row, disk);
         g_autofree char *backing =
             below ? g_strdup_printf("%" G_GUINT64_FORMAT ".qcow2", below->rp.number) : NULL;
@@ -300,7 +307,7 @@ static GPtrArray *
 disks_locked(VrReplica *self, guint64 number, GError **error)
 {
     g_autoptr(GPtrArray) rows = vr_state_rp_list(self->state, self->uuid, error);
-    int index = rows ? find_listed(self, rows, number, error) : -1;
+    int index = rows ? vr_replica_find_listed(self, rows, number, error) : -1;
     g_autoptr(GPtrArray) given =
         index >= 0 ? vr_replica_row_disks(rows->pdata[index], error) : NULL;
     g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func((GDestroyNotify) replica_disk_free);
@@ -311,7 +318,7 @@ disks_locked(VrReplica *self, guint64 number, GError **error)
         const VrCycleDisk *from = given->pdata[i];
         VrReplicaDisk *disk;
 
-        if (!check_chain(self, rows, (guint) index, from->name, error))
+        if (!vr_replica_check_disk_chain(self, rows, (guint) index, from->name, error))
             return NULL;
         disk = g_new0(VrReplicaDisk, 1);
         disk->name = g_strdup(from->name);
@@ -327,9 +334,9 @@ vr_replica_disks(VrReplica *self, guint64 number, GError **error)
 {
     GPtrArray *disks;
 
-    g_mutex_lock(&self->merge_lock);
+    vr_layer_gate_enter(&self->layers, TRUE);
     disks = disks_locked(self, number, error);
-    g_mutex_unlock(&self->merge_lock);
+    vr_layer_gate_leave(&self->layers);
     return disks;
 }
 
@@ -340,7 +347,7 @@ vr_replica_domain_xml(VrReplica *self, guint64 number, GError **error)
     g_autofree char *path = vr_replica_path(self, "rp/%" G_GUINT64_FORMAT "/domain.xml", number);
     gsize len = 0;
 
-    if (!rows || find_listed(self, rows, number, error) < 0)
+    if (!rows || vr_replica_find_listed(self, rows, number, error) < 0)
         return NULL;
     return vr_read_file(path, DOMAIN_XML_MAX, &len, error);
 }
@@ -376,11 +383,10 @@ create_overlay(const VrReplicaDisk *disk, const char *path, GError **error)
     return vr_run_program(argv, NULL, NULL, error);
 }
 
-gboolean
-vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk, const char *path,
-                        GError **error)
+static gboolean
+overlay_locked(VrReplica *self, guint64 number, const char *disk, const char *path, GError **error)
 {
-    g_autoptr(GPtrArray) disks = vr_replica_disks(self, number, error);
+    g_autoptr(GPtrArray) disks = disks_locked(self, number, error);
 
     for (guint i = 0; disks && i < disks->len; i++) {
         const VrReplicaDisk *found = disks->pdata[i];
@@ -394,12 +400,26 @@ vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk, const
     return FALSE;
 }
 
+/* qemu-img opens the whole chain, so no merge may begin before it has ended. */
+gboolean
+vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk, const char *path,
+                        GError **error)
+{
+    gboolean ok;
+
+    vr_layer_gate_enter(&self->layers, TRUE);
+    ok = overlay_locked(self, number, disk, path, error);
+    vr_layer_gate_leave(&self->layers);
+    return ok;
+}
+
 /* The index goes first: without it, files without rows are only leftovers. */
 static gboolean
 destroy_locked(VrReplica *self, GError **error)
 {
     g_autofree char *index = vr_replica_path(self, "manifest.json");
 
+    vr_replica_forget_damage(self);
     g_clear_pointer(&self->open, vr_incoming_free);
     if (unlink(index) < 0 && errno != ENOENT) {
         vr_set_error_errno(error, errno, "cannot remove '%s'", index);
@@ -416,12 +436,12 @@ vr_replica_destroy(VrReplica *self, GError **error)
 {
     gboolean ok;
 
-    g_mutex_lock(&self->merge_lock);
+    vr_layer_gate_enter(&self->layers, TRUE);
     g_mutex_lock(&self->lock);
     g_rw_lock_writer_lock(&self->io);
     ok = destroy_locked(self, error);
     g_rw_lock_writer_unlock(&self->io);
     g_mutex_unlock(&self->lock);
-    g_mutex_unlock(&self->merge_lock);
+    vr_layer_gate_leave(&self->layers);
     return ok;
 }

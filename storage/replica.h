@@ -97,9 +97,9 @@ GPtrArray *vr_replica_list(VrReplica *self, GError **error);
 /**
  * vr_replica_retain: (T8)
  *
- * Drops what @policy no longer keeps, one merge after the other; safe to kill at any point. Takes
- * the lock per merge, never while data of an open cycle would wait long. Runs in the background
- * thread of the caller.
+ * Drops what @policy no longer keeps, one merge after the other; safe to kill at any point. A merge
+ * gives way to whoever wants the layers and is done again by a later call. Never keeps an open
+ * cycle waiting for long. Runs in the background thread of the caller.
  */
 gboolean vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_us,
                            GCancellable *cancel, GError **error);
@@ -109,7 +109,8 @@ gboolean vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_u
  * that it changes itself. */
 gboolean vr_replica_refresh_index(VrReplica *self, GError **error);
 
-/** RP @number is in use (test, running replica): merge leaves its layers alone. Durable. */
+/** RP @number is in use (test, running replica): from the return on no merge touches its layers or
+ * any below them; one that was at work there has been ended. Durable. */
 gboolean vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **error);
 gboolean vr_replica_release(VrReplica *self, guint64 number, const char *reason, GError **error);
 
@@ -128,7 +129,7 @@ char *vr_replica_domain_xml(VrReplica *self, guint64 number, GError **error);
 char *vr_replica_attachment(VrReplica *self, guint64 number, const char *name);
 
 /** New qcow2 overlay at @path on the RP's layer (qemu-img create with explicit formats), so that it
- * can boot and nothing writes the layer. */
+ * can boot and nothing writes the layer. It stays readable while the caller holds the RP. */
 gboolean vr_replica_make_overlay(VrReplica *self, guint64 number, const char *disk,
                                  const char *path, GError **error);
 

@@ -198,7 +198,10 @@ insert_row(VrReplica *self, VrIncoming *open, const VrCycleCommit *commit, GErro
     row->state = VR_RP_LISTED;
     row->disks = member_text(begin_json, "disks");
     row->attachments = member_text(commit_json, "attachments");
-    return vr_state_rp_commit(self->state, row, error);
+    if (!vr_state_rp_commit(self->state, row, error))
+        return FALSE;
+    vr_replica_forget_damage(self);
+    return TRUE;
 }
 
 gboolean

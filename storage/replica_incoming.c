@@ -237,8 +237,8 @@ typedef struct {
 static gboolean
 revert_chunk(Proof *proof, guint64 chunk, const VrDigest *head, GError **error)
 {
-    vr_layer_drop(proof->disk->layer, chunk);
-    return vr_manifest_set(proof->disk->manifest, chunk, head, error);
+    return vr_layer_drop(proof->disk->layer, chunk, error) &&
+           vr_manifest_set(proof->disk->manifest, chunk, head, error);
 }
 
 static gboolean
@@ -277,12 +277,14 @@ prove_disk(Proof *proof, GError **error)
                 return FALSE;
         }
     }
-    for (guint64 c = vr_layer_next(disk->layer, 0); c < disk->chunks;
-         c = vr_layer_next(disk->layer, c + 1)) {
-        if (!vr_manifest_in_overlay(disk->manifest, c))
-            vr_layer_drop(disk->layer, c);
+    for (guint64 c = 0;; c++) {
+        if (!vr_layer_next(disk->layer, c, &c, error))
+            return FALSE;
+        if (c == disk->chunks)
+            return TRUE;
+        if (!vr_manifest_in_overlay(disk->manifest, c) && !vr_layer_drop(disk->layer, c, error))
+            return FALSE;
     }
-    return TRUE;
 }
 
 gboolean

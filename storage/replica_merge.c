@@ -151,6 +151,23 @@ commit_down(const Merge *m, const char *disk, const char *lower, const char *upp
     return sync_path(lower, error);
 }
 
+/* Bad chunks of the merged layer: the upper one's, and the lower one's that it does not have. No
+ * file if there are none. */
+static gboolean
+merge_bad(const Merge *m, const char *disk, guint64 end, GError **error)
+{
+    g_autofree char *lower = file_of(m, m->lower, disk, "bad");
+    g_autofree char *upper = file_of(m, m->upper, disk, "bad");
+    g_autofree char *sums = file_of(m, m->upper, disk, "sums");
+    g_autofree char *merged = file_of(m, m->upper, disk, "bad.tmp");
+
+    if (unlink(merged) < 0 && errno != ENOENT) {
+        vr_set_error_errno(error, errno, "cannot remove '%s'", merged);
+        return FALSE;
+    }
+    return vr_bad_merge(lower, upper, sums, end, merged, error);
+}
+
 /* M2 for one disk of both RPs. */
 static gboolean
 move_data(Merge *m, const char *disk, GCancellable *cancel, GError **error)
@@ -162,12 +179,29 @@ move_data(Merge *m, const char *disk, GCancellable *cancel, GError **error)
     g_autofree char *merged_sums = file_of(m, m->upper, disk, "sums.tmp");
     guint64 chunks = vr_chunk_count(vr_replica_row_disk_floor(m->rows, m->index + 1, disk));
 
-    return check_headers(m, disk, lower, upper, error) &&
-           commit_down(m, disk, lower, upper, cancel, error) &&
-           vr_sums_merge(lower_sums, upper_sums, merged_sums, chunks, error);
+    if (!check_headers(m, disk, lower, upper, error))
+        return FALSE;
+    if (!commit_down(m, disk, lower, upper, cancel, error)) {
+        (void) chmod(lower, 0400);
+        (void) chmod(upper, 0400);
+        return FALSE;
+    }
+    return vr_sums_merge(lower_sums, upper_sums, merged_sums, chunks, error) &&
+           merge_bad(m, disk, chunks, error);
 }
 
-/* M3 for one disk: digests first, so that the layer's rename is what ends the disk's merge. */
+static gboolean
+take_bad(Merge *m, const char *disk)
+{
+    g_autofree char *upper = file_of(m, m->upper, disk, "bad");
+    g_autofree char *merged = file_of(m, m->upper, disk, "bad.tmp");
+
+    return rename(merged, upper) == 0 ||
+           (errno == ENOENT && (unlink(upper) == 0 || errno == ENOENT));
+}
+
+/* M3 for one disk: first what is known to be bad, then digests, so that the layer's rename is what
+ * ends the disk's merge and a repetition comes to the same. */
 static gboolean
 repoint(Merge *m, const char *disk, GError **error)
 {
@@ -177,7 +211,8 @@ repoint(Merge *m, const char *disk, GError **error)
     g_autofree char *upper_sums = file_of(m, m->upper, disk, "sums");
     g_autofree char *merged_sums = file_of(m, m->upper, disk, "sums.tmp");
 
-    if (rename(merged_sums, upper_sums) < 0 || chmod(lower, 0400) < 0 || rename(lower, upper) < 0) {
+    if (!take_bad(m, disk) || rename(merged_sums, upper_sums) < 0 || chmod(lower, 0400) < 0 ||
+        rename(lower, upper) < 0) {
         vr_set_error_errno(error, errno, "cannot replace '%s'", upper);
         return FALSE;
     }
@@ -214,9 +249,11 @@ remove_lower(Merge *m, GPtrArray *disks, GError **error)
         const VrCycleDisk *disk = disks->pdata[i];
         g_autofree char *layer = file_of(m, m->lower, disk->name, "qcow2");
         g_autofree char *sums = file_of(m, m->lower, disk->name, "sums");
+        g_autofree char *bad = file_of(m, m->lower, disk->name, "bad");
         g_autofree char *dir = vr_replica_path(m->replica, "%s", disk->name);
 
-        if (!unlink_missing_ok(layer, error) || !unlink_missing_ok(sums, error))
+        if (!unlink_missing_ok(layer, error) || !unlink_missing_ok(sums, error) ||
+            !unlink_missing_ok(bad, error))
             return FALSE;
         if (vr_replica_row_disk_size(m->upper, disk->name) == 0)
             (void) rmdir(dir); /* succeeds if no other RP has the disk */
@@ -266,6 +303,42 @@ merged_disks(const Merge *m, GError **error)
     return disks ? vr_json_to_text(node) : NULL;
 }
 
+/* Since when the layer of @row is proven by nothing but its commit or reading. */
+static gint64
+proven_us(GPtrArray *checks, const VrRpRow *row, const char *disk)
+{
+    const VrLayerCheck *check = vr_replica_find_check(checks, row->rp.number, disk);
+
+    return check ? check->checked_us : row->rp.stored_us;
+}
+
+/* What was rewritten is not known to be good any more, and what was bad stays bad. */
+static gboolean
+record_checks(const Merge *m, GError **error)
+{
+    VrReplica *self = m->replica;
+    g_autoptr(GPtrArray) disks = vr_replica_row_disks(m->upper, error);
+    g_autoptr(GPtrArray) checks =
+        disks ? vr_state_layer_checks(self->state, self->uuid, error) : NULL;
+
+    for (guint i = 0; checks && i < disks->len; i++) {
+        const VrCycleDisk *disk = disks->pdata[i];
+        g_autofree char *bad = file_of(m, m->upper, disk->name, "bad");
+        VrLayerCheck check = {
+            .number = m->upper->rp.number,
+            .disk = disk->name,
+            .state = g_file_test(bad, G_FILE_TEST_EXISTS) ? VR_LAYER_BAD : VR_LAYER_MERGED,
+            .checked_us = MIN(proven_us(checks, m->lower, disk->name),
+                              proven_us(checks, m->upper, disk->name)),
+        };
+
+        if (vr_replica_row_disk_floor(m->rows, m->index + 1, disk->name) > 0 &&
+            !vr_state_layer_check_put(self->state, self->uuid, &check, error))
+            return FALSE;
+    }
+    return checks != NULL;
+}
+
 static gboolean
 record(const Merge *m, GError **error)
 {
@@ -276,6 +349,7 @@ record(const Merge *m, GError **error)
         return FALSE;
     if (!vr_state_rp_set_stored(self->state, self->uuid, m->upper->rp.number,
                                 m->data_chunks * VR_CHUNK_SIZE, disks, error) ||
+        !record_checks(m, error) ||
         !vr_state_rp_delete(self->state, self->uuid, m->lower->rp.number, error)) {
         vr_state_rollback(self->state);
         return FALSE;
@@ -292,6 +366,7 @@ finish(Merge *m, GPtrArray *disks, GError **error)
     g_mutex_lock(&self->lock);
     ok = remove_lower(m, disks, error) && count_data(m, error) && record(m, error) &&
          vr_replica_write_index(self, error);
+    vr_replica_forget_damage(self);
     g_rw_lock_writer_lock(&self->io);
     if (ok && !self->open)
         vr_replica_sweep_attachments(self);
@@ -320,18 +395,15 @@ run_merge(Merge *m, GPtrArray *disks, GCancellable *cancel, GError **error)
            vr_fault_point(VR_STEP_M4, error);
 }
 
-/* M1. @ret_skip: one of the two is held. Repeated when a merge is redone: it may be held since, or
- * the index may not have been written. */
+/* M1. @ret_skip: the two are part of a chain that is held. Repeated when a merge is redone: it may
+ * be held since, or the index may not have been written. */
 static gboolean
 retire(Merge *m, gboolean *ret_skip, GError **error)
 {
     VrReplica *self = m->replica;
-    gboolean held_lower, held_upper;
 
-    if (!vr_state_hold_any(self->state, self->uuid, m->lower->rp.number, &held_lower, error) ||
-        !vr_state_hold_any(self->state, self->uuid, m->upper->rp.number, &held_upper, error))
+    if (!vr_state_hold_above(self->state, self->uuid, m->lower->rp.number, ret_skip, error))
         return FALSE;
-    *ret_skip = held_lower || held_upper;
     if (*ret_skip)
         return TRUE;
     return (m->redo || vr_state_rp_set_state(self->state, self->uuid, m->lower->rp.number,
@@ -339,8 +411,8 @@ retire(Merge *m, gboolean *ret_skip, GError **error)
            vr_replica_write_index(self, error);
 }
 
-/* The merge of the row at @index, which is LISTED or, when a merge is redone, RETIRING. Holds
- * merge_lock. */
+/* The merge of the row at @index, which is LISTED or, when a merge is redone, RETIRING. Inside
+ * layers. */
 static gboolean
 merge_row(VrReplica *self, GPtrArray *rows, guint index, GCancellable *cancel, GError **error)
 {
@@ -358,7 +430,8 @@ merge_row(VrReplica *self, GPtrArray *rows, guint index, GCancellable *cancel, G
     m.redo = m.lower->state == VR_RP_RETIRING;
     if (!disks)
         return FALSE;
-    if (any_in_use(&m, disks))
+    if (vr_layer_gate_is_read(&self->layers, m.lower->rp.number) ||
+        vr_layer_gate_is_read(&self->layers, m.upper->rp.number) || any_in_use(&m, disks))
         return TRUE;
     g_mutex_lock(&self->lock);
     ok = retire(&m, &skip, error);
@@ -389,6 +462,8 @@ drop_point(VrReplica *self, guint64 number, GCancellable *cancel, GError **error
     g_autoptr(GPtrArray) rows = NULL;
     int found = -1;
 
+    if (g_cancellable_is_cancelled(cancel))
+        return TRUE;
     if (!vr_replica_redo_merges(self, cancel, error))
         return FALSE;
     rows = vr_state_rp_list(self->state, self->uuid, error);
@@ -441,26 +516,102 @@ select_points(VrReplica *self, const VrPolicy *policy, gint64 now_us, VrRetentio
     return TRUE;
 }
 
+/* A merge that may have to give way to a user of the layers. */
+typedef struct {
+    GCancellable *cancel; /* owned */
+    GCancellable *outer;  /* borrowed, nullable */
+    gulong along;
+} Turn;
+
+static void
+cancel_along(GCancellable *outer G_GNUC_UNUSED, gpointer inner)
+{
+    g_cancellable_cancel(inner);
+}
+
+static void
+turn_begin(VrReplica *self, Turn *turn, GCancellable *outer)
+{
+    turn->outer = outer;
+    turn->cancel = g_cancellable_new();
+    turn->along =
+        outer ? g_cancellable_connect(outer, G_CALLBACK(cancel_along), turn->cancel, NULL) : 0;
+    vr_layer_gate_enter_merge(&self->layers, turn->cancel);
+}
+
+/* That it gave way is no error: it is done again at the next occasion. */
+static gboolean
+turn_end(VrReplica *self, Turn *turn, gboolean ok, GError *local, GError **error)
+{
+    gboolean gave_way =
+        g_cancellable_is_cancelled(turn->cancel) && !g_cancellable_is_cancelled(turn->outer);
+
+    vr_layer_gate_leave(&self->layers);
+    if (turn->along)
+        g_cancellable_disconnect(turn->outer, turn->along);
+    g_object_unref(turn->cancel);
+    if (ok)
+        return TRUE;
+    if (gave_way && g_error_matches(local, VR_ERROR, VR_ERROR_CANCELLED)) {
+        g_error_free(local);
+        return TRUE;
+    }
+    g_propagate_error(error, local);
+    return FALSE;
+}
+
+gboolean
+vr_replica_finish_merges(VrReplica *self, GCancellable *cancel, GError **error)
+{
+    GError *local = NULL;
+    Turn turn;
+    gboolean ok;
+
+    turn_begin(self, &turn, cancel);
+    ok = vr_replica_redo_merges(self, turn.cancel, &local);
+    return turn_end(self, &turn, ok, local, error);
+}
+
+static gboolean
+retain_select(VrReplica *self, const VrPolicy *policy, gint64 now_us, GCancellable *cancel,
+              VrRetentionResult *result, GError **error)
+{
+    GError *local = NULL;
+    Turn turn;
+    gboolean ok;
+
+    turn_begin(self, &turn, cancel);
+    ok = vr_replica_redo_merges(self, turn.cancel, &local) &&
+         select_points(self, policy, now_us, result, &local);
+    return turn_end(self, &turn, ok, local, error);
+}
+
+static gboolean
+retain_drop(VrReplica *self, guint64 number, GCancellable *cancel, GError **error)
+{
+    GError *local = NULL;
+    Turn turn;
+    gboolean ok;
+
+    turn_begin(self, &turn, cancel);
+    ok = drop_point(self, number, turn.cancel, &local);
+    return turn_end(self, &turn, ok, local, error);
+}
+
 gboolean
 vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_us, GCancellable *cancel,
                   GError **error)
 {
     g_auto(VrRetentionResult) result = {0};
-    gboolean ok;
+    gboolean ok = retain_select(self, policy, now_us, cancel, &result, error);
 
-    g_mutex_lock(&self->merge_lock);
-    ok = vr_replica_redo_merges(self, cancel, error) &&
-         select_points(self, policy, now_us, &result, error);
-    g_mutex_unlock(&self->merge_lock);
     for (guint i = 0; ok && result.drop && i < result.drop->len; i++) {
         if (g_cancellable_is_cancelled(cancel)) {
             vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "retention of %s was ended",
                          self->uuid);
             return FALSE;
         }
-        g_mutex_lock(&self->merge_lock);
-        ok = drop_point(self, g_array_index(result.drop, guint64, i), cancel, error);
-        g_mutex_unlock(&self->merge_lock);
+        ok = retain_drop(self, g_array_index(result.drop, guint64, i), cancel, error);
     }
     return ok && vr_fault_point(VR_STEP_T8, error);
 }

@@ -7,7 +7,8 @@
 #include "storage/json_util.h"
 #include "storage/replica_private.h"
 
-static const char *const own_names[] = {"rp", "incoming", "attachments", NULL};
+/* What libvirt gives as names of disks itself. */
+static const char *const disk_prefixes[] = {"vd", "sd", "hd", "xvd", "ubd", "fd"};
 
 char *
 vr_replica_path(VrReplica *self, const char *format, ...)
@@ -34,10 +35,22 @@ vr_replica_make_dirs(VrReplica *self, GError **error)
            vr_make_dir(self->manifest_dir, 0700, error);
 }
 
+/* "vda", "sdaa1": nothing else is a directory of a disk, so that no directory of ours, whatever it
+ * is called, can be one: none begins like that. */
 gboolean
 vr_replica_disk_name_ok(const char *name)
 {
-    return vr_disk_name_valid(name) && !g_strv_contains(own_names, name);
+    for (guint i = 0; i < G_N_ELEMENTS(disk_prefixes); i++) {
+        gsize len = strlen(disk_prefixes[i]);
+        gsize letters, digits;
+
+        if (strncmp(name, disk_prefixes[i], len) != 0)
+            continue;
+        letters = strspn(name + len, "abcdefghijklmnopqrstuvwxyz");
+        digits = strspn(name + len + letters, "0123456789");
+        return letters > 0 && name[len + letters + digits] == '\0' && vr_disk_name_valid(name);
+    }
+    return FALSE;
 }
 
 gboolean
@@ -140,5 +153,6 @@ vr_replica_copy_rp(const VrRecoveryPoint *rp)
     *copy = *rp;
     copy->cycle = g_strdup(rp->cycle);
     copy->root = g_strdup(rp->root);
+    copy->damaged_disk = g_strdup(rp->damaged_disk);
     return copy;
 }

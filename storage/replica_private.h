@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include <stdio.h>
+
 #include "storage/layer.h"
+#include "storage/layer_gate.h"
 #include "storage/manifest.h"
 #include "storage/replica.h"
 #include "storage/state_rp.h"
@@ -11,7 +14,7 @@ G_BEGIN_DECLS
 /**
  * SECTION: what the files of the replica share.
  *
- * Locks, in taking order: merge_lock (a merge, and whoever hands out paths of layers), lock (rows,
+ * Locks, in taking order: layers (a merge, and whoever hands out paths of layers), lock (rows,
  * directories, the open cycle's life), io (read: frames are stored; write: the open cycle changes).
  */
 
@@ -39,11 +42,14 @@ struct _VrReplica {
     char *store;
     char *dir; /* STORE/<uuid> */
     char *manifest_dir;
-    GMutex merge_lock;
+    VrLayerGate layers;
     GMutex lock;
     GRWLock io;
-    VrIncoming *open;     /* owned, nullable; changes under lock and io (write) */
-    gboolean clock_known; /* this and the next two under merge_lock */
+    VrIncoming *open;   /* owned, nullable; changes under lock and io (write) */
+    GMutex damage_lock; /* guards the next two */
+    GHashTable *damage; /* owned, nullable: not computed since the last change */
+    guint damage_serial;
+    gboolean clock_known; /* this and the next two inside layers */
     gint64 pass_wall_us;
     gint64 pass_boot_us;
 };
@@ -52,7 +58,7 @@ struct _VrReplica {
 
 char *vr_replica_path(VrReplica *self, const char *format, ...) G_GNUC_PRINTF(2, 3);
 gboolean vr_replica_make_dirs(VrReplica *self, GError **error);
-/** A valid disk name that is not one of ours in the directory of the protection. */
+/** A disk name as libvirt makes them; none of our own names in the directory of the protection. */
 gboolean vr_replica_disk_name_ok(const char *name);
 /** "12.qcow2" -> 12 and "qcow2". */
 gboolean vr_replica_parse_layer_name(const char *name, guint64 *ret_number,
@@ -79,6 +85,32 @@ gboolean vr_replica_write_index(VrReplica *self, GError **error);
 void vr_replica_try_index(VrReplica *self);
 /** Refuses rows older than the index: the database was put back to an earlier time. */
 gboolean vr_replica_check_index(VrReplica *self, GError **error);
+
+/* replica.c: the chain of layers of an RP. Caller is inside layers. */
+
+/** Index of the listed RP @number in @rows, or -1 with NOT_FOUND. */
+int vr_replica_find_listed(VrReplica *self, GPtrArray *rows, guint64 number, GError **error);
+/** Row of the layer below that of row *@i, which becomes its index; NULL if there is none. */
+const VrRpRow *vr_replica_row_below(VrReplica *self, GPtrArray *rows, guint *i, const char *disk);
+/** Headers from row @index down to the layer without a backing file. */
+gboolean vr_replica_check_disk_chain(VrReplica *self, GPtrArray *rows, guint index,
+                                     const char *disk, GError **error);
+
+/* replica_damage.c */
+
+/** Sets verified_us and damage in each of @rows. */
+gboolean vr_replica_judge_rows(VrReplica *self, GPtrArray *rows, GError **error);
+/** Layers or what is known of them have changed. */
+void vr_replica_forget_damage(VrReplica *self);
+/** Of (element-type VrLayerCheck) @checks; borrowed, nullable. */
+const VrLayerCheck *vr_replica_find_check(GPtrArray *checks, guint64 number, const char *disk);
+/** Bad chunks that the newest RP shows become chunks that are not held, in the head's manifests, so
+ * that the source sends them. Repeatable. No cycle is open; caller holds lock and io (write). */
+gboolean vr_replica_mark_not_held(VrReplica *self, GError **error);
+
+/* replica_damage.c: what is known to be bad is sent again by the next cycle; one that is open ends
+ * if that is news. Repeatable. Caller holds lock and io (write), or is alone. */
+gboolean vr_replica_note_damage(VrReplica *self, GError **error);
 
 /* replica_incoming.c: the open cycle in memory and in incoming/. Caller holds lock and io (write).
  */
@@ -127,8 +159,12 @@ gboolean vr_replica_run_commit(VrReplica *self, const VrCycleCommit *commit, GEr
  * next one that begins anew. Caller holds lock and io (write). */
 gboolean vr_replica_drop_incoming(VrReplica *self, GError **error);
 
-/* replica_merge.c: merges that began and were not finished. Caller holds merge_lock only. */
+/* replica_merge.c: merges that began and were not finished. Caller is inside layers and holds
+ * nothing else. */
 gboolean vr_replica_redo_merges(VrReplica *self, GCancellable *cancel, GError **error);
+
+/** The same from outside: one that was interrupted is finished if nothing keeps it. */
+gboolean vr_replica_finish_merges(VrReplica *self, GCancellable *cancel, GError **error);
 
 /* replica_sums.c: DISK/<n>.sums, records of u64 LE chunk and digest, ascending. */
 
@@ -142,6 +178,28 @@ gboolean vr_sums_merge(const char *lower, const char *upper, const char *out, gu
                        GError **error);
 /** Chunks that are not zero. */
 gboolean vr_sums_count(const char *path, guint64 *ret_data, GError **error);
+/** DISK/<n>.bad, u64 LE chunks, ascending: those of @upper, and those of @lower that are below @end
+ * and not in the digests @upper_sums. Missing files are empty; @out is made only if it has any,
+ * durable. */
+gboolean vr_bad_merge(const char *lower, const char *upper, const char *upper_sums, guint64 end,
+                      const char *out, GError **error);
+
+/** Record after record. */
+typedef struct {
+    FILE *file;    /* owned */
+    char *path;    /* owned */
+    guint64 chunk; /* G_MAXUINT64 behind the last record */
+    VrDigest digest;
+} VrSumsReader;
+/** On the first record. @self is to be closed also after an error. */
+gboolean vr_sums_reader_open(VrSumsReader *self, const char *path, GError **error);
+gboolean vr_sums_reader_next(VrSumsReader *self, GError **error);
+/** To the first record at or behind @chunk. */
+gboolean vr_sums_reader_seek(VrSumsReader *self, guint64 chunk, GError **error);
+/** Memory of zeros is fine. */
+void vr_sums_reader_close(VrSumsReader *self);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(VrSumsReader, vr_sums_reader_close)
+
 /** Into the overlay of @manifest; records beyond its end are skipped. */
 gboolean vr_sums_load(const char *path, VrManifest *manifest, GError **error);
 

@@ -300,6 +300,8 @@ vr_replica_rebuild_if_marked(VrReplica *self, GError **error)
         if (!rebuild_disk(self, rows, disk->name, error))
             return FALSE;
     }
+    if (!vr_replica_mark_not_held(self, error))
+        return FALSE;
     (void) unlink(marker);
     return vr_fsync_dir(self->manifest_dir, error);
 }

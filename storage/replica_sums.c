@@ -199,3 +199,114 @@ vr_sums_load(const char *path, VrManifest *manifest, GError **error)
     fclose(file);
     return ok;
 }
+
+gboolean
+vr_sums_reader_open(VrSumsReader *self, const char *path, GError **error)
+{
+    Record record;
+
+    self->path = g_strdup(path);
+    self->file = open_file(path, "re", error);
+    if (!self->file || !next(self->file, path, &record, TRUE, error))
+        return FALSE;
+    self->chunk = record.chunk;
+    self->digest = record.digest;
+    return TRUE;
+}
+
+gboolean
+vr_sums_reader_next(VrSumsReader *self, GError **error)
+{
+    Record record = {.chunk = self->chunk};
+
+    if (self->chunk == G_MAXUINT64)
+        return TRUE;
+    if (!next(self->file, self->path, &record, FALSE, error))
+        return FALSE;
+    self->chunk = record.chunk;
+    self->digest = record.digest;
+    return TRUE;
+}
+
+gboolean
+vr_sums_reader_seek(VrSumsReader *self, guint64 chunk, GError **error)
+{
+    while (self->chunk < chunk) {
+        if (!vr_sums_reader_next(self, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+void
+vr_sums_reader_close(VrSumsReader *self)
+{
+    if (self->file)
+        fclose(self->file);
+    g_free(self->path);
+    memset(self, 0, sizeof *self);
+}
+
+/* G_MAXUINT64 at the end, and for no file. */
+static guint64
+next_bad(FILE *file)
+{
+    guint64 raw;
+
+    return file && fread(&raw, sizeof raw, 1, file) == 1 ? GUINT64_FROM_LE(raw) : G_MAXUINT64;
+}
+
+static gboolean
+merge_bad_files(FILE *lower, FILE *upper, VrSumsReader *sums, guint64 end, FILE *out,
+                guint64 *ret_count, GError **error)
+{
+    guint64 a = next_bad(lower), b = next_bad(upper);
+
+    while (a != G_MAXUINT64 || b != G_MAXUINT64) {
+        guint64 chunk = MIN(a, b), raw = GUINT64_TO_LE(chunk);
+        gboolean keep = b == chunk;
+
+        if (!keep) {
+            if (!vr_sums_reader_seek(sums, chunk, error))
+                return FALSE;
+            keep = sums->chunk != chunk && chunk < end;
+        }
+        if (keep && fwrite(&raw, sizeof raw, 1, out) != 1) {
+            vr_set_error_errno(error, errno, "cannot write a list of bad chunks");
+            return FALSE;
+        }
+        *ret_count += keep;
+        if (b == chunk)
+            b = next_bad(upper);
+        if (a == chunk)
+            a = next_bad(lower);
+    }
+    return TRUE;
+}
+
+gboolean
+vr_bad_merge(const char *lower, const char *upper, const char *upper_sums, guint64 end,
+             const char *out, GError **error)
+{
+    FILE *a = g_fopen(lower, "re");
+    FILE *b = g_fopen(upper, "re");
+    g_auto(VrSumsReader) sums = {0};
+    FILE *o = NULL;
+    guint64 count = 0;
+    gboolean ok = !a && !b;
+
+    if (!ok && vr_sums_reader_open(&sums, upper_sums, error) && (o = open_file(out, "we", error))) {
+        ok = merge_bad_files(a, b, &sums, end, o, &count, error);
+        if (ok)
+            ok = finish(o, out, TRUE, error);
+        else
+            fclose(o);
+        if (count == 0)
+            (void) unlink(out);
+    }
+    if (b)
+        fclose(b);
+    if (a)
+        fclose(a);
+    return ok;
+}

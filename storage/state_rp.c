@@ -30,6 +30,7 @@ vr_rp_row_free(VrRpRow *self)
     g_free(self->uuid);
     g_free(self->rp.cycle);
     g_free(self->rp.root);
+    g_free(self->rp.damaged_disk);
     g_free(self->disks);
     g_free(self->attachments);
     g_free(self);
@@ -201,14 +202,14 @@ vr_state_hold_remove(VrState *self, const char *uuid, guint64 number, const char
 }
 
 gboolean
-vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
-                  GError **error)
+vr_state_hold_above(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
+                    GError **error)
 {
     gint64 held;
 
     if (!vr_state_number(self, 0, &held, error,
-                         "SELECT EXISTS (SELECT 1 FROM hold WHERE uuid = ?1 AND number = ?2)", "si",
-                         uuid, (gint64) number))
+                         "SELECT EXISTS (SELECT 1 FROM hold WHERE uuid = ?1 AND number >= ?2)",
+                         "si", uuid, (gint64) number))
         return FALSE;
     *ret_held = held != 0;
     return TRUE;
@@ -226,4 +227,110 @@ vr_state_hold_list(VrState *self, const char *uuid, guint64 number, GError **err
     return vr_state_rows(self, reason_row, g_free, error,
                          "SELECT reason FROM hold WHERE uuid = ?1 AND number = ?2 ORDER BY reason",
                          "si", uuid, (gint64) number);
+}
+
+static const char *const layer_state_names[] = {
+    [VR_LAYER_GOOD] = "good",
+    [VR_LAYER_BAD] = "bad",
+    [VR_LAYER_UNREADABLE] = "unreadable",
+    [VR_LAYER_MERGED] = "merged",
+};
+
+void
+vr_layer_check_free(VrLayerCheck *self)
+{
+    if (!self)
+        return;
+    g_free(self->disk);
+    g_free(self);
+}
+
+static gpointer
+layer_check_row(sqlite3_stmt *stmt, GError **error)
+{
+    VrLayerCheck *self = g_new0(VrLayerCheck, 1);
+
+    self->number = (guint64) sqlite3_column_int64(stmt, 0);
+    self->disk = vr_column_text(stmt, 1);
+    self->checked_us = sqlite3_column_int64(stmt, 3);
+    for (guint i = 0; i < G_N_ELEMENTS(layer_state_names); i++) {
+        if (g_strcmp0((const char *) sqlite3_column_text(stmt, 2), layer_state_names[i]) == 0) {
+            self->state = (VrLayerState) i;
+            return self;
+        }
+    }
+    vr_set_error_column(error, stmt, 2);
+    vr_layer_check_free(self);
+    return NULL;
+}
+
+GPtrArray *
+vr_state_layer_checks(VrState *self, const char *uuid, GError **error)
+{
+    return vr_state_rows(self, layer_check_row, (GDestroyNotify) vr_layer_check_free, error,
+                         "SELECT number, disk, state, checked_us FROM layer_check"
+                         " WHERE uuid = ?1 ORDER BY number",
+                         "s", uuid);
+}
+
+gboolean
+vr_state_layer_check_put(VrState *self, const char *uuid, const VrLayerCheck *check, GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "INSERT INTO layer_check (uuid, number, disk, state, checked_us)"
+                        " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (uuid, number, disk)"
+                        " DO UPDATE SET state = ?4, checked_us = ?5",
+                        "sissi", uuid, (gint64) check->number, check->disk,
+                        layer_state_names[check->state], check->checked_us);
+}
+
+gboolean
+vr_state_layer_check_delete(VrState *self, const char *uuid, guint64 number, const char *disk,
+                            GError **error)
+{
+    return vr_state_run(self, NULL, error,
+                        "DELETE FROM layer_check WHERE uuid = ?1 AND number = ?2 AND disk = ?3",
+                        "sis", uuid, (gint64) number, disk);
+}
+
+void
+vr_replica_damage_free(VrReplicaDamage *self)
+{
+    if (!self)
+        return;
+    g_free(self->disk);
+    g_free(self);
+}
+
+static gpointer
+damage_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
+{
+    VrReplicaDamage *self = g_new0(VrReplicaDamage, 1);
+
+    self->number = (guint64) sqlite3_column_int64(stmt, 0);
+    self->disk = vr_column_text(stmt, 1);
+    self->chunks = (guint64) sqlite3_column_int64(stmt, 2);
+    return self;
+}
+
+VrReplicaDamage *
+vr_state_damage_get(VrState *self, const char *uuid, GError **error)
+{
+    return vr_state_row(self, damage_row, error,
+                        "SELECT number, disk, chunks FROM replica_damage WHERE uuid = ?1", "s",
+                        uuid);
+}
+
+gboolean
+vr_state_damage_set(VrState *self, const char *uuid, const VrReplicaDamage *damage, GError **error)
+{
+    if (!damage)
+        return vr_state_run(self, NULL, error, "DELETE FROM replica_damage WHERE uuid = ?1", "s",
+                            uuid);
+    return vr_state_run(self, NULL, error,
+                        "INSERT INTO replica_damage (uuid, number, disk, chunks)"
+                        " VALUES (?1, ?2, ?3, ?4) ON CONFLICT (uuid)"
+                        " DO UPDATE SET number = ?2, disk = ?3, chunks = ?4",
+                        "sisi", uuid, (gint64) damage->number, damage->disk,
+                        (gint64) damage->chunks);
 }

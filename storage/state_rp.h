@@ -48,9 +48,48 @@ gboolean vr_state_hold_add(VrState *self, const char *uuid, guint64 number, cons
                            GError **error);
 gboolean vr_state_hold_remove(VrState *self, const char *uuid, guint64 number, const char *reason,
                               GError **error);
-gboolean vr_state_hold_any(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
-                           GError **error);
 /** Reasons why RP @number is held, sorted. (element-type utf8) (transfer full) */
 GPtrArray *vr_state_hold_list(VrState *self, const char *uuid, guint64 number, GError **error);
+/** Is @number or a later RP held? The layers of a held RP are its own and all below. */
+gboolean vr_state_hold_above(VrState *self, const char *uuid, guint64 number, gboolean *ret_held,
+                             GError **error);
+
+/** What reading a layer back has found. */
+typedef enum {
+    VR_LAYER_GOOD,       /* every chunk is what its digest says */
+    VR_LAYER_BAD,        /* some are not; DISK/<n>.bad lists them */
+    VR_LAYER_UNREADABLE, /* not there, or not a layer any more */
+    VR_LAYER_MERGED, /* rewritten by a merge since: not known; checked_us is the oldest part's */
+} VrLayerState;
+
+typedef struct {
+    guint64 number;
+    char *disk; /* owned */
+    VrLayerState state;
+    gint64 checked_us; /* wall time */
+} VrLayerCheck;
+
+void vr_layer_check_free(VrLayerCheck *self);
+/** All of a replica; one that was never checked has no row. (element-type VrLayerCheck) */
+GPtrArray *vr_state_layer_checks(VrState *self, const char *uuid, GError **error);
+gboolean vr_state_layer_check_put(VrState *self, const char *uuid, const VrLayerCheck *check,
+                                  GError **error);
+gboolean vr_state_layer_check_delete(VrState *self, const char *uuid, guint64 number,
+                                     const char *disk, GError **error);
+
+/** What a source was told of its replica: chunks of @disk of RP @number are not what was sent. */
+typedef struct {
+    guint64 number;
+    char *disk; /* owned */
+    guint64 chunks;
+} VrReplicaDamage;
+
+void vr_replica_damage_free(VrReplicaDamage *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrReplicaDamage, vr_replica_damage_free)
+/** NULL without error if nothing is known to be damaged. (transfer full) */
+VrReplicaDamage *vr_state_damage_get(VrState *self, const char *uuid, GError **error);
+/** @damage: NULL forgets it. */
+gboolean vr_state_damage_set(VrState *self, const char *uuid, const VrReplicaDamage *damage,
+                             GError **error);
 
 G_END_DECLS

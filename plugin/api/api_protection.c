@@ -259,6 +259,8 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     JsonObject *object = row ? vr_http_request_object(request, error) : NULL;
     const char *mode = object ? vr_json_string(object, "mode", 16, error) : NULL;
 
+    JsonObject *args;
+
     if (mode == NULL)
         return FALSE;
     if (strcmp(mode, "planned") != 0) {
@@ -266,8 +268,28 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
                      "'%s' is not a kind of failover", mode);
         return FALSE;
     }
-    return admits(row, VR_OPERATION_PLANNED_FAILOVER, error) &&
-           start_job(data, "failover", row, flag_args(request, "force"), reply, error);
+    if (!admits(row, VR_OPERATION_PLANNED_FAILOVER, error))
+        return FALSE;
+    args = flag_args(request, "force");
+    json_object_set_boolean_member(
+        args, "no_verify", json_object_get_boolean_member_with_default(object, "no_verify", FALSE));
+    return start_job(data, "failover", row, args, reply, error);
+}
+
+static gboolean
+verify(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, data, error);
+    JsonObject *object = row ? vr_http_request_object(request, error) : NULL;
+    guint64 number = 0;
+    JsonObject *args;
+
+    if (object == NULL || (json_object_has_member(object, "number") &&
+                           !vr_json_uint(object, "number", G_MAXINT64, &number, error)))
+        return FALSE;
+    args = json_object_new();
+    json_object_set_int_member(args, "number", (gint64) number);
+    return start_job(data, "verify", row, args, reply, error);
 }
 
 static gboolean
@@ -377,6 +399,7 @@ const VrHttpRoute vr_api_protection_routes[] = {
     {"POST", PROTECTION "/resume", resume_protection, VR_HTTP_BODY_JSON},
     {"POST", PROTECTION "/unprotect", unprotect, VR_HTTP_BODY_JSON},
     {"POST", PROTECTION "/failover", failover, VR_HTTP_BODY_JSON},
+    {"POST", PROTECTION "/verify", verify, VR_HTTP_BODY_JSON},
     {"GET", PROTECTION "/recovery-points", points, VR_HTTP_BODY_NONE},
     {"GET", PROTECTION "/recovery-points/{number}", point, VR_HTTP_BODY_NONE},
 };

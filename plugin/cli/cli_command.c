@@ -111,6 +111,11 @@ static const VrCliParam sync_options[] = {
     WAITING,
     END,
 };
+static const VrCliParam verify_options[] = {
+    {"rp", VR_CLI_NUMBER, "recovery point to read, if not the newest"},
+    WAITING,
+    END,
+};
 static const VrCliParam unprotect_options[] = {
     {"keep-replica", VR_CLI_FLAG, "keep the recovery points on the peer without end"},
     WAITING,
@@ -124,6 +129,7 @@ static const VrCliParam rp_info_args[] = {
 static const VrCliParam failover_options[] = {
     {"planned", VR_CLI_FLAG, "shut the domain down, send the rest, start the replica", TRUE},
     {"force", VR_CLI_FLAG, "power the domain off if it does not shut down in time"},
+    {"no-verify", VR_CLI_FLAG, "do not read the replica before the domain is shut down"},
     {"no-reverse", VR_CLI_FLAG, "do not protect the domain in the other direction afterwards"},
     WAITING,
     END,
@@ -195,6 +201,8 @@ static const VrCliCommand commands[] = {
     {"list", "protection", none, list_options, vr_cli_list, "list the protections"},
     {"info", "protection", domain_arg, none, vr_cli_info, "show one protection and its health"},
     {"sync", "protection", domain_arg, sync_options, vr_cli_sync, "make a recovery point now"},
+    {"verify", "protection", domain_arg, verify_options, vr_cli_verify,
+     "read the stored replica back and compare it with what was proven"},
     {"pause", "protection", domain_arg, none, vr_cli_pause, "make no more recovery points"},
     {"resume", "protection", domain_arg, none, vr_cli_resume, "make recovery points again"},
     {"unprotect", "protection", domain_arg, unprotect_options, vr_cli_unprotect,

@@ -53,6 +53,9 @@ gboolean vr_cli_unprotect(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_rp_list(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_rp_info(VrCli *cli, const VrCliArgs *args, GError **error);
 
+/* cli_verify.c */
+gboolean vr_cli_verify(VrCli *cli, const VrCliArgs *args, GError **error);
+
 /* cli_failover.c */
 gboolean vr_cli_failover(VrCli *cli, const VrCliArgs *args, GError **error);
 

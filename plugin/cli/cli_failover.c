@@ -9,14 +9,17 @@ say_result(VrCli *cli, const char *domain, JsonObject *job)
 {
     const char *source = vr_cli_json_string(job, "root_source");
     const char *target = vr_cli_json_string(job, "root_target");
+    g_autofree char *verified = vr_cli_json_time(vr_cli_json_member(job, "result"), "verified");
     double seconds = 0;
 
     vr_cli_say(cli, "Domain '%s' failed over", domain);
     if (vr_cli_json_number(job, "downtime_seconds", &seconds))
         vr_cli_say(cli, "Downtime: %.1f s", seconds);
     if (source && target)
-        vr_cli_say(cli, "Roots: %s (%s)", g_str_equal(source, target) ? "equal" : "NOT equal",
-                   source);
+        vr_cli_say(cli, "Roots: %s (%s), computed by both hosts at the commit",
+                   g_str_equal(source, target) ? "equal" : "NOT equal", source);
+    if (verified)
+        vr_cli_say(cli, "Stored replica: read back and compared since %s", verified);
 }
 
 gboolean
@@ -29,6 +32,8 @@ vr_cli_failover(VrCli *cli, const VrCliArgs *args, GError **error)
 
     json_object_set_string_member(body, "mode", "planned");
     json_object_set_boolean_member(body, "force", vr_cli_args_flag(args, "force"));
+    if (vr_cli_args_flag(args, "no-verify"))
+        json_object_set_boolean_member(body, "no_verify", TRUE);
     json_object_set_boolean_member(body, "reverse", !vr_cli_args_flag(args, "no-reverse"));
     if (!vr_cli_start_job(cli, args, path, body, &job, error))
         return FALSE;

@@ -20,7 +20,8 @@ vr_cli_rp_list(VrCli *cli, const VrCliArgs *args, GError **error)
     if (!answer)
         return TRUE;
     points = vr_cli_json_objects(answer);
-    table = vr_cli_table_new("Number", "Time", "Consistency", "Size", "Pinned", "Root", NULL);
+    table = vr_cli_table_new("Number", "Time", "Consistency", "Size", "Pinned", "Verified",
+                             "Damaged", "Root", NULL);
     for (guint i = 0; i < points->len; i++) {
         JsonObject *rp = g_ptr_array_index(points, i);
 
@@ -29,6 +30,8 @@ vr_cli_rp_list(VrCli *cli, const VrCliArgs *args, GError **error)
         vr_cli_table_take(table, vr_cli_json_text(rp, "consistency"));
         vr_cli_table_take(table, vr_cli_json_size(rp, "bytes"));
         vr_cli_table_take(table, vr_cli_json_text(rp, "pinned"));
+        vr_cli_table_take(table, vr_cli_json_time(rp, "verified"));
+        vr_cli_table_take(table, vr_cli_json_text(rp, "damaged"));
         vr_cli_table_take(table, g_strndup(vr_cli_json_string(rp, "root"), ROOT_SHOWN));
     }
     vr_cli_table_print(table, cli->out, cli->quiet);
@@ -55,6 +58,8 @@ vr_cli_rp_info(VrCli *cli, const VrCliArgs *args, GError **error)
     vr_cli_take_pair(cli->out, "Consistency", vr_cli_json_text(rp, "consistency"));
     vr_cli_take_pair(cli->out, "Size", vr_cli_json_size(rp, "bytes"));
     vr_cli_take_pair(cli->out, "Pinned", vr_cli_json_text(rp, "pinned"));
+    vr_cli_take_pair(cli->out, "Verified", vr_cli_json_time(rp, "verified"));
+    vr_cli_take_pair(cli->out, "Damaged", vr_cli_json_text(rp, "damaged"));
     vr_cli_take_pair(cli->out, "Root", vr_cli_json_text(rp, "root"));
     return TRUE;
 }

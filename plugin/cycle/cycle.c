@@ -13,6 +13,7 @@
 #include "qmp/checkpoint.h"
 #include "storage/file_util.h"
 #include "storage/json_util.h"
+#include "storage/state_rp.h"
 
 /*
  * One attempt. What the guest's side holds (backup job, checkpoint, scratch, freeze) is in `point`
@@ -494,7 +495,8 @@ run_once(Run *run, VrRecoveryPoint **ret_rp, GError **error)
     if (!enter_resync(run, error) || !step_copy(run, error) || !step_free_guest(run, error))
         return FALSE;
     *ret_rp = step_commit(run, error);
-    return *ret_rp != NULL && step_record(run, *ret_rp, error);
+    return *ret_rp != NULL && step_record(run, *ret_rp, error) &&
+           vr_state_damage_set(run->app->state, run->row->uuid, NULL, error);
 }
 
 /* A point that cancelled the cycle by itself knows the cause better than "cancelled". */

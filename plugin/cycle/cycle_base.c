@@ -4,6 +4,7 @@
 #include "policies/error.h"
 #include "qmp/checkpoint.h"
 #include "storage/manifest.h"
+#include "storage/state_rp.h"
 
 #define MAX_CHUNKS (VR_MAX_DISK_BYTES / VR_CHUNK_SIZE)
 
@@ -98,7 +99,22 @@ static gboolean
 is_base(const VrRecoveryPoint *head, const VrProtection *row)
 {
     return head->number == row->base_number && g_strcmp0(head->cycle, row->base_cycle) == 0 &&
-           !row->manifest_unsure;
+           !row->manifest_unsure && head->damaged_disk == NULL;
+}
+
+/* Damaged or sound, it is shown here too. What is damaged counts as not held by the target, so that
+ * comparing with its digests sends it again. */
+static gboolean
+note_damage(VrApp *app, const VrProtection *row, const VrRecoveryPoint *head, GError **error)
+{
+    VrReplicaDamage damage = {head->number, head->damaged_disk, head->damaged_chunks};
+
+    if (head->damaged_disk != NULL)
+        g_message("domain '%s': RP %" G_GUINT64_FORMAT
+                  " is damaged on the target, %" G_GUINT64_FORMAT
+                  " chunks of disk '%s'; what is not as it was sent is sent again",
+                  row->name, head->number, head->damaged_chunks, head->damaged_disk);
+    return vr_state_damage_set(app->state, row->uuid, head->damaged_disk ? &damage : NULL, error);
 }
 
 gboolean
@@ -120,6 +136,8 @@ vr_cycle_agree_on_base(VrApp *app, VrPeerClient *peer, VrProtection *row, VrCycl
                      row->name, vr_peer_client_name(peer), row->base_number);
         return FALSE;
     }
+    if (!note_damage(app, row, head, error))
+        return FALSE;
     if (is_base(head, row))
         return TRUE;
     g_message("domain '%s': the target's newest RP is %" G_GUINT64_FORMAT

@@ -221,6 +221,12 @@ vr_job_undo_cause(VrJob *job)
     return text != NULL ? vr_error_from_json_text(text) : NULL;
 }
 
+gboolean
+vr_job_is_undoing(VrJob *job)
+{
+    return vr_job_result_get(job, "undo") != NULL;
+}
+
 void
 vr_job_undone(VrJob *job)
 {

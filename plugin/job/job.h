@@ -114,6 +114,8 @@ VrCopyProgress *vr_job_progress(VrJob *job);
 void vr_job_undoing(VrJob *job, const GError *cause);
 /** NULL if no earlier run began to undo. (transfer full) */
 GError *vr_job_undo_cause(VrJob *job);
+/** TRUE if an earlier run began to undo, or this one has. */
+gboolean vr_job_is_undoing(VrJob *job);
 /** All is undone: the job ends with its error, also when the daemon is stopping. */
 void vr_job_undone(VrJob *job);
 /** TRUE when the daemon is stopping: leave things so that the job can be run again. */

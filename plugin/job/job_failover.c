@@ -7,6 +7,7 @@
 #include "plugin/exclusive.h"
 #include "plugin/job/failover.h"
 #include "plugin/job/failover_follow.h"
+#include "plugin/job/prove.h"
 #include "plugin/ownership.h"
 #include "policies/error.h"
 #include "policies/fault.h"
@@ -29,6 +30,16 @@
 #define ASK_SLOWER 3u /* doublings of the time between two questions */
 #define TAKE_OVER_US                                                                               \
     G_TIME_SPAN_MINUTE /* so long the target may answer that it cannot take over yet */
+
+/* Nothing is shut down for a replica that is not whole. */
+static gboolean
+prove(VrFailover *self, GError **error)
+{
+    gboolean verify =
+        !json_object_get_boolean_member_with_default(vr_job_args(self->job), "no_verify", FALSE);
+
+    return vr_prove_replica(self->job, self->app, self->row, verify, error);
+}
 
 static gboolean
 step_check(gpointer data, GError **error)
@@ -63,7 +74,7 @@ step_check(gpointer data, GError **error)
     self->row->autostart = info->autostart;
     return vr_check_source(self->app, &wanted, findings, NULL, vr_job_cancellable(self->job),
                            error) &&
-           vr_check_passed(findings, self->row->name, error) &&
+           vr_check_passed(findings, self->row->name, error) && prove(self, error) &&
            vr_state_protection_set_autostart(self->app->state, self->row->uuid,
                                              self->row->autostart, error);
 }
@@ -396,6 +407,13 @@ lead(VrFailover *self, GError **error)
 {
     gboolean ok;
 
+    /* Reading may take long: cycles go on, and what they add meanwhile is read in step_check(). */
+    if (self->row->state != VR_PROTECTION_FAILING_OVER && !vr_job_is_undoing(self->job) &&
+        vr_protection_admits(self->row->state, VR_OPERATION_PLANNED_FAILOVER, NULL)) {
+        vr_job_step(self->job, "check");
+        if (!prove(self, error))
+            return FALSE;
+    }
     /* Before the check, which would take the end of a cycle's backup job for another program's. */
     if (!vr_job_take_exclusive(self->job, self->app, error))
         return FALSE;

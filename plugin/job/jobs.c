@@ -14,6 +14,7 @@ const VrJobKind vr_job_kinds[] = {
     {"unprotect", vr_job_unprotect_steps, vr_job_unprotect_run},
     {"failover", vr_job_failover_steps, vr_job_failover_run},
     {"activate", vr_job_activate_steps, vr_job_activate_run},
+    {"verify", vr_job_verify_steps, vr_job_verify_run},
 };
 const guint vr_n_job_kinds = G_N_ELEMENTS(vr_job_kinds);
 

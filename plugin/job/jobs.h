@@ -16,6 +16,7 @@ extern const VrJobStepDef vr_job_sync_steps[];
 extern const VrJobStepDef vr_job_unprotect_steps[];
 extern const VrJobStepDef vr_job_failover_steps[];
 extern const VrJobStepDef vr_job_activate_steps[];
+extern const VrJobStepDef vr_job_verify_steps[];
 
 /** args: peer, store, policy, exclude. */
 gboolean vr_job_protect_run(VrJob *job, gpointer app, GError **error);
@@ -23,7 +24,11 @@ gboolean vr_job_protect_run(VrJob *job, gpointer app, GError **error);
 gboolean vr_job_sync_run(VrJob *job, gpointer app, GError **error);
 /** args: keep_replica. */
 gboolean vr_job_unprotect_run(VrJob *job, gpointer app, GError **error);
-/** args: force. On the source it does the work, on the target it asks the source and follows. */
+/** args: number (0: the newest RP). On the target it reads, on the source it asks the target and
+ * follows. Fails with "replica-damaged" if the RP is not what was proven. */
+gboolean vr_job_verify_run(VrJob *job, gpointer app, GError **error);
+/** args: force, no_verify. On the source it does the work, on the target it asks the source and
+ * follows. */
 gboolean vr_job_failover_run(VrJob *job, gpointer app, GError **error);
 
 /** The target's half of a planned failover. args: generation, number, root, autostart. */

@@ -6,6 +6,7 @@
 #include "plugin/check.h"
 #include "plugin/ownership_compare.h"
 #include "plugin/peer/peer_replica.h"
+#include "plugin/peer/peer_verify.h"
 #include "plugin/target/activation.h"
 #include "plugin/target/boot.h"
 #include "plugin/target_domain.h"
@@ -109,6 +110,10 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
                                    request && JSON_NODE_HOLDS_OBJECT(request) &&
                                        json_object_get_boolean_member_with_default(
                                            json_node_get_object(request), "force", FALSE));
+    json_object_set_boolean_member(args, "no_verify",
+                                   request && JSON_NODE_HOLDS_OBJECT(request) &&
+                                       json_object_get_boolean_member_with_default(
+                                           json_node_get_object(request), "no_verify", FALSE));
     if (!vr_jobs_start(app->jobs, "failover", uuid, row->name, args, &id, error))
         return NULL;
     reply = json_object_new();
@@ -134,6 +139,12 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
         return vr_activate(app, uuid, request, error);
     if (strcmp(name, "deactivate") == 0)
         return vr_deactivate(app, uuid, request, error);
+    if (strcmp(name, "verify") == 0)
+        return vr_peer_verify(app, uuid, request, error);
+    if (strcmp(name, "verify-cancel") == 0)
+        return vr_peer_verify_cancel(app, uuid, request, error);
+    if (strcmp(name, "prove") == 0)
+        return vr_peer_prove(app, uuid, request, error);
     if (strcmp(name, "planned-failover") == 0)
         return planned_failover(app, uuid, request, error);
     vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-action", "Use the same version on both hosts.",

@@ -870,9 +870,15 @@ static const struct {
     {"rp-list web1", "GET /v1/protections/web1/recovery-points", "",
      "[{\"number\":17,\"time\":\"2026-11-23T01:14:17Z\",\"consistency\":\"app\",\"root\":"
      "\"00112233445566778899\",\"bytes\":65536,\"pinned\":false}]",
-     " Number   Time                        Consistency   Size        Pinned   Root\n"
-     "-------------------------------------------------------------------------------------------\n"
-     " 17       2026-11-23 02:14:17 +0100   app           64.00 KiB   no       0011223344556677\n"
+     " Number   Time                        Consistency   Size        Pinned   Verified   Damaged  "
+     " "
+     "Root\n"
+     "---------------------------------------------------------------------------------------------"
+     "---"
+     "----------------\n"
+     " 17       2026-11-23 02:14:17 +0100   app           64.00 KiB   no       -          -        "
+     " "
+     "0011223344556677\n"
      "\n"},
     {"rp-info web1 17", "GET /v1/protections/web1/recovery-points/17", "", "{\"number\":17}",
      "Number:         17\n"
@@ -880,6 +886,8 @@ static const struct {
      "Consistency:    -\n"
      "Size:           -\n"
      "Pinned:         -\n"
+     "Verified:       -\n"
+     "Damaged:        -\n"
      "Root:           -\n"},
     {"job-list web1 --all", "GET /v1/jobs?domain=web1&all=1", "", "[" COMPLETED_JOB "]",
      " Id   Kind      Domain   State       Progress   Started                     Ended\n"
@@ -949,6 +957,12 @@ static const char *const long_commands[][4] = {
      "Domain 'web1' has a new recovery point, app-consistent\n"},
     {"unprotect web1 --keep-replica", "POST /v1/protections/web1/unprotect",
      "{\"keep_replica\":true}", "Domain 'web1' is no longer protected\n"},
+    {"failover web1 --planned --no-verify", "POST /v1/protections/web1/failover",
+     "{\"mode\":\"planned\",\"force\":false,\"no_verify\":true,\"reverse\":true}",
+     "Domain 'web1' failed over\n"},
+    {"verify web1 --rp 17", "POST /v1/protections/web1/verify", "{\"number\":17}",
+     "Domain 'web1': recovery point - is good\n"
+     "Compared: - in - layers with the digests of their commit\n"},
     {"failover web1 --planned --no-reverse", "POST /v1/protections/web1/failover",
      "{\"mode\":\"planned\",\"force\":false,\"reverse\":false}", "Domain 'web1' failed over\n"},
 };
@@ -1006,7 +1020,8 @@ test_failover_keys(void)
         JsonObject *object = json_node_get_object(value);
 
         g_assert_cmpstr(run.out, ==,
-                        "Domain 'web1' failed over\nDowntime: 3.2 s\nRoots: equal (aa)\n");
+                        "Domain 'web1' failed over\nDowntime: 3.2 s\n"
+                        "Roots: equal (aa), computed by both hosts at the commit\n");
         g_assert_cmpfloat(json_object_get_double_member(object, "downtime_seconds"), ==, 3.25);
         g_assert_cmpstr(json_object_get_string_member(object, "root_source"), ==, "aa");
         g_assert_cmpstr(json_object_get_string_member(object, "root_target"), ==, "aa");

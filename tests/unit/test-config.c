@@ -39,7 +39,8 @@ test_every_key(Fixture *f, gconstpointer data)
     g_autoptr(VrConfig) config = load(
         f,
         "[daemon]\nname=kvm7\nlisten=127.0.0.1:1\naddress=kvm7:2\nlibvirt-uri=test:///default\n"
-        "state-dir=/s\nruntime-dir=/r\nworkers=4\nmax-transfers=64\nlog-level=debug\n",
+        "state-dir=/s\nruntime-dir=/r\nworkers=4\nmax-transfers=64\nverify-rate=5MiB/"
+        "s\nlog-level=debug\n",
         &error);
     g_autofree char *socket = NULL;
 
@@ -54,6 +55,7 @@ test_every_key(Fixture *f, gconstpointer data)
     g_assert_cmpstr(socket, ==, "/r/virt-replica.sock");
     g_assert_cmpuint(config->workers, ==, 4);
     g_assert_cmpuint(config->max_transfers, ==, 64);
+    g_assert_cmpuint(config->verify_rate, ==, 5 << 20);
     g_assert_cmpuint(config->log_level, ==, 4);
 }
 
@@ -128,6 +130,7 @@ test_shipped(Fixture *f, gconstpointer data)
     g_assert_cmpstr(spelled_out->runtime_dir, ==, as_is->runtime_dir);
     g_assert_cmpuint(spelled_out->workers, ==, as_is->workers);
     g_assert_cmpuint(spelled_out->max_transfers, ==, as_is->max_transfers);
+    g_assert_cmpuint(spelled_out->verify_rate, ==, as_is->verify_rate);
     g_assert_cmpuint(spelled_out->log_level, ==, as_is->log_level);
     g_assert_null(as_is->address);
     g_assert_nonnull(spelled_out->address);

@@ -71,6 +71,25 @@ test_ok(void)
 }
 
 static void
+test_damage(void)
+{
+    VrHealthInput in = healthy();
+    g_autoptr(GPtrArray) reasons = NULL;
+    const VrHealthReason *first;
+
+    in.damaged_older = 2;
+    assert_only(&in, VR_HEALTH_WARNING, "older-points-damaged");
+    in.damaged_disk = "vdb";
+    in.damaged_rp = 17;
+    in.damaged_chunks = 3;
+    g_assert_cmpint(vr_health_evaluate(&in, &reasons), ==, VR_HEALTH_CRITICAL);
+    first = reasons->pdata[0];
+    g_assert_cmpstr(first->code, ==, "replica-damaged");
+    g_assert_nonnull(strstr(first->message, "recovery point 17"));
+    g_assert_nonnull(strstr(first->message, "3 chunks of disk 'vdb'"));
+}
+
+static void
 test_rpo(void)
 {
     VrHealthInput in = healthy();
@@ -192,6 +211,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/health/ok", test_ok);
     g_test_add_func("/health/rpo", test_rpo);
+    g_test_add_func("/health/damage", test_damage);
     g_test_add_func("/health/warnings", test_warnings);
     g_test_add_func("/health/critical", test_critical);
     g_test_add_func("/health/names", test_names);

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -139,6 +140,15 @@ write_randomly(gpointer data)
     return NULL;
 }
 
+static guint64
+next_entry(VrLayer *layer, guint64 from)
+{
+    guint64 chunk = 0;
+
+    g_assert_true(vr_layer_next(layer, from, &chunk, NULL));
+    return chunk;
+}
+
 static void
 write_by_two(VrLayer *layer, guint8 *model, guint64 chunks)
 {
@@ -173,8 +183,8 @@ test_random(Fixture *f, gconstpointer data)
             g_assert_true(vr_chunk_is_zero(model + c * VR_CHUNK_SIZE, VR_CHUNK_SIZE));
         }
     }
-    for (guint64 c = vr_layer_next(layer, 0); c < chunks; c = vr_layer_next(layer, c + 3)) {
-        vr_layer_drop(layer, c);
+    for (guint64 c = next_entry(layer, 0); c < chunks; c = next_entry(layer, c + 3)) {
+        g_assert_true(vr_layer_drop(layer, c, NULL));
         g_assert_false(vr_layer_read(layer, c, back, NULL));
         memset(model + c * VR_CHUNK_SIZE, 0, VR_CHUNK_SIZE);
     }
@@ -273,8 +283,8 @@ test_reopen_damaged(Fixture *f, gconstpointer data)
     g_assert_cmpint(pwrite(fd, entries, sizeof entries, 2 * VR_CHUNK_SIZE), ==, sizeof entries);
     layer = vr_layer_reopen(path, 4 * MiB, &error);
     g_assert_no_error(error);
-    g_assert_cmpuint(vr_layer_next(layer, 0), ==, chunk);
-    g_assert_cmpuint(vr_layer_next(layer, chunk + 1), ==, 64);
+    g_assert_cmpuint(next_entry(layer, 0), ==, chunk);
+    g_assert_cmpuint(next_entry(layer, chunk + 1), ==, 64);
     g_assert_true(vr_layer_seal(layer, NULL, &error));
     vr_layer_close(layer);
     check_image(f, path);
@@ -417,11 +427,60 @@ test_stale_entry(Fixture *f, gconstpointer data)
     g_assert_cmpint(pwrite(fd, &entry, 8, table + 8 * 5), ==, 8);
     close(fd);
     layer = vr_layer_reopen(path, MiB, NULL);
-    vr_layer_drop(layer, 5);
+    g_assert_true(vr_layer_drop(layer, 5, NULL));
     g_assert_true(vr_layer_read(layer, 3, buf + VR_CHUNK_SIZE, NULL));
     g_assert_cmpmem(buf, VR_CHUNK_SIZE, buf + VR_CHUNK_SIZE, VR_CHUNK_SIZE);
     g_assert_true(vr_layer_seal(layer, NULL, NULL));
     check_image(f, path);
+    free(buf);
+}
+
+/* A file of zeros that takes all the room there is. */
+static void
+fill_up(const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "filler", NULL);
+    g_autofree guint8 *zeros = g_malloc0(4096);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    while (write(fd, zeros, 4096) > 0)
+        ;
+    close(fd);
+}
+
+/* On a full tmpfs reading a hole of a mapping kills the process. */
+static void
+test_full_tmpfs(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = g_build_filename(f->dir, "full.qcow2", NULL);
+    g_autoptr(VrLayer) layer = NULL;
+    g_autoptr(GError) error = NULL;
+    guint8 *buf = aligned(1);
+    guint64 chunk = 9000; /* of the second table, which is a hole */
+
+    if (mount("tmpfs", f->dir, "tmpfs", 0, "size=1m,mode=0700") != 0) {
+        g_test_skip("full-tmpfs: needs the right to mount");
+        free(buf);
+        return;
+    }
+    layer = vr_layer_create(path, 2048 * MiB, &error);
+    g_assert_no_error(error);
+    fill_up(f->dir);
+    fill(buf, VR_CHUNK_SIZE, 3);
+    g_assert_false(vr_layer_read(layer, chunk, buf, NULL));
+    g_assert_false(vr_layer_write(layer, &chunk, 1, buf, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NO_SPACE);
+    g_clear_error(&error);
+    g_assert_false(vr_layer_zero(layer, 12000, 10, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NO_SPACE);
+    g_assert_cmpuint(next_entry(layer, 0), ==, 32768);
+    g_clear_error(&error);
+    g_assert_false(vr_layer_seal(layer, NULL, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NO_SPACE);
+    g_clear_pointer(&layer, vr_layer_close);
+    layer = vr_layer_reopen(path, 2048 * MiB, NULL);
+    g_clear_pointer(&layer, vr_layer_close);
+    g_assert_cmpint(umount(f->dir), ==, 0);
     free(buf);
 }
 
@@ -440,5 +499,6 @@ main(int argc, char **argv)
     g_test_add("/layer/header", Fixture, NULL, set_up, test_header, tear_down);
     g_test_add("/layer/refused", Fixture, NULL, set_up, test_refused, tear_down);
     g_test_add("/layer/stale-entry", Fixture, NULL, set_up, test_stale_entry, tear_down);
+    g_test_add("/layer/full-tmpfs", Fixture, NULL, set_up, test_full_tmpfs, tear_down);
     return g_test_run();
 }

@@ -141,7 +141,8 @@ op_joined(gpointer data, const char *fingerprint)
 }
 
 static const VrPeerServerOps ops = {
-    op_check, op_put, op_delete, op_action, op_job, op_replica, op_done, NULL, op_committed, op_joined,
+    op_check,   op_put,  op_delete, op_action,    op_job,
+    op_replica, op_done, NULL,      op_committed, op_joined,
 };
 
 static VrIdentity *

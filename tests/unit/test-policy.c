@@ -40,6 +40,7 @@ test_defaults(void)
                     "start-guard = normal\n"
                     "commit-after = never\n"
                     "allow-remote-failover = no\n"
+                    "verify-interval = 7d\n"
                     "test-cleanup-after = 14d\n"
                     "scratch-limit = 10%\n"
                     "shutdown-timeout = 5min\n");
@@ -69,6 +70,7 @@ test_every_key(void)
                                "start-guard = strict\n"
                                "commit-after = 30min\n"
                                "allow-remote-failover = yes\n"
+                               "verify-interval = 12h\n"
                                "test-cleanup-after = 1d\n"
                                "scratch-limit = 25%\n"
                                "shutdown-timeout = 90s\n";
@@ -81,6 +83,7 @@ test_every_key(void)
     g_assert_no_error(error);
     g_assert_cmpint(policy->interval_us, ==, S);
     g_assert_cmpint(policy->rpo_target_us, ==, 10 * S);
+    g_assert_cmpint(policy->verify_interval_us, ==, 12 * 3600 * S);
     g_assert_cmpint(policy->app_consistent_us, ==, 3600 * S);
     g_assert_cmpuint(policy->compression, ==, VR_COMPRESSION_ZSTD);
     g_assert_cmpuint(policy->bandwidth_windows->len, ==, 2);

@@ -515,7 +515,7 @@ test_rp(Fixture *f, gconstpointer data)
     assert_slug(&error, VR_ERROR_NOT_FOUND, "no-such-rp");
     g_assert_true(vr_state_hold_add(f->state, UUID, 1, "test", &error));
     g_assert_true(vr_state_hold_add(f->state, UUID, 1, "test", &error));
-    g_assert_true(vr_state_hold_any(f->state, UUID, 1, &flag, &error));
+    g_assert_true(vr_state_hold_above(f->state, UUID, 1, &flag, &error));
     g_assert_true(flag);
     g_assert_true(vr_state_rp_set_state(f->state, UUID, 1, VR_RP_RETIRING, &error));
     g_assert_true(vr_state_rp_set_stored(f->state, UUID, 2, 77, "[]", &error));
@@ -526,11 +526,11 @@ test_rp(Fixture *f, gconstpointer data)
     g_assert_cmpuint(((VrRpRow *) list->pdata[1])->rp.bytes, ==, 77);
     g_assert_cmpstr(((VrRpRow *) list->pdata[1])->disks, ==, "[]");
     g_assert_true(vr_state_hold_remove(f->state, UUID, 1, "test", &error));
-    g_assert_true(vr_state_hold_any(f->state, UUID, 1, &flag, &error));
+    g_assert_true(vr_state_hold_above(f->state, UUID, 1, &flag, &error));
     g_assert_false(flag);
     g_assert_true(vr_state_hold_add(f->state, UUID, 2, "pin", &error));
     g_assert_true(vr_state_rp_delete(f->state, UUID, 2, &error));
-    g_assert_true(vr_state_hold_any(f->state, UUID, 2, &flag, &error));
+    g_assert_true(vr_state_hold_above(f->state, UUID, 2, &flag, &error));
     g_assert_false(flag);
     g_assert_true(vr_state_rp_delete_all(f->state, UUID, &error));
     g_ptr_array_unref(list);
@@ -738,6 +738,27 @@ test_store(Fixture *f, gconstpointer data)
     g_assert_true(vr_state_store_delete(f->state, "default", &error));
 }
 
+static void
+test_layer_checks(Fixture *f, gconstpointer unused)
+{
+    VrReplicaDamage damage = {4, (char *) "vda", 17};
+    g_autoptr(GPtrArray) checks = NULL;
+    g_autoptr(GError) error = NULL;
+
+    checks = vr_state_layer_checks(f->state, UUID, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(checks->len, ==, 0);
+    /* Rows of what does not exist are refused. */
+    g_assert_false(vr_state_damage_set(f->state, UUID, &damage, NULL));
+    g_assert_null(vr_state_damage_get(f->state, UUID, &error));
+    g_assert_no_error(error);
+    {
+        VrLayerCheck check = {1, (char *) "vda", VR_LAYER_GOOD, 7};
+
+        g_assert_false(vr_state_layer_check_put(f->state, UUID, &check, NULL));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -761,5 +782,6 @@ main(int argc, char **argv)
     ADD("invite", test_invite);
     ADD("invite-networks", test_invite_networks);
     ADD("store", test_store);
+    ADD("layer-checks", test_layer_checks);
     return g_test_run();
 }

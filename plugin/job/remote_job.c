@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/job/remote_job.h"
+
+#include <string.h>
+
+#include "policies/error.h"
+#include "storage/error_json.h"
+#include "storage/json_util.h"
+
+#define ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 300)
+
+gint64
+vr_remote_job_id(JsonNode *answer, const VrPeerClient *peer, GError **error)
+{
+    JsonObject *object = vr_json_as_object(answer);
+    guint64 id = 0;
+
+    if (object != NULL && vr_json_uint(object, "job", G_MAXINT64, &id, NULL) && id > 0)
+        return (gint64) id;
+    vr_set_error(error, VR_ERROR_INTERNAL, "bad-message", "Use the same version on both hosts.",
+                 "peer '%s' did not name its job", vr_peer_client_name(peer));
+    return 0;
+}
+
+static void
+show_progress(VrJob *job, JsonObject *object)
+{
+    VrCopyProgress *progress = vr_job_progress(job);
+    double fraction = json_object_get_double_member_with_default(object, "progress", 0);
+    guint64 read = 0;
+
+    (void) vr_json_uint(object, "bytes_read", G_MAXINT64, &read, NULL);
+    __atomic_store_n(&progress->total, 1000000, __ATOMIC_RELAXED);
+    __atomic_store_n(&progress->done, (guint64) (CLAMP(fraction, 0, 1) * 1000000),
+                     __ATOMIC_RELAXED);
+    __atomic_store_n(&progress->read, read, __ATOMIC_RELAXED);
+}
+
+/* TRUE when it has ended; @error set unless it completed. */
+static gboolean
+has_ended(JsonObject *object, GError **error)
+{
+    const char *state = vr_json_text_in(object, "state", "");
+    JsonObject *cause = vr_json_object_in(object, "error");
+
+    if (strcmp(state, "completed") == 0)
+        return TRUE;
+    if (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0)
+        return FALSE;
+    g_propagate_error(error, cause != NULL
+                                 ? vr_error_from_json_object(cause)
+                                 : vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
+                                                "the job failed on the peer without an error"));
+    return TRUE;
+}
+
+/* Nobody waits for it any more. After a stop of the daemon this job asks for it again. */
+static void
+give_up(VrJob *job, VrPeerClient *peer, gint64 id)
+{
+    g_autoptr(JsonNode) request = json_node_new(JSON_NODE_OBJECT);
+    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(GError) error = NULL;
+    JsonObject *object = json_object_new();
+
+    json_object_set_int_member(object, "job", id);
+    json_node_take_object(request, object);
+    answer = vr_peer_client_action(peer, vr_job_uuid(job), "verify-cancel", request, NULL, &error);
+    if (answer == NULL)
+        g_message("domain '%s': job %" G_GINT64_FORMAT " of peer '%s' goes on: %s",
+                  vr_job_domain(job), id, vr_peer_client_name(peer), error->message);
+}
+
+gboolean
+vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, JsonNode **ret_answer,
+                     GError **error)
+{
+    GCancellable *cancel = vr_job_cancellable(job);
+
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        g_autoptr(JsonNode) node = vr_peer_client_job(peer, id, cancel, &local);
+        JsonObject *object = vr_json_as_object(node);
+
+        if (object != NULL)
+            show_progress(job, object);
+        if (object != NULL && has_ended(object, &local)) {
+            *ret_answer = g_steal_pointer(&node);
+            if (local == NULL)
+                return TRUE;
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        if (g_cancellable_is_cancelled(cancel)) {
+            give_up(job, peer, id);
+            vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
+                         "domain '%s': the reading of its replica was cancelled",
+                         vr_job_domain(job));
+            return FALSE;
+        }
+        if (local != NULL && !vr_error_is_transient(local)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        g_usleep(ASK_AGAIN_US);
+    }
+}
