@@ -210,13 +210,12 @@ retention_policy(VrReplicas *self, const VrProtection *row, GError **error)
 {
     g_autoptr(VrPolicy) policy = vr_policy_parse(row->policy, "policy of the source",
                                                  row->policy_text, strlen(row->policy_text), error);
+    g_autoptr(VrPeer) peer = policy ? vr_state_peer_get(self->state, row->peer, error) : NULL;
     VrRetentionBefore before;
-    gint64 grace_us;
 
-    if (policy == NULL || !vr_policy_before_get(row, &before, error) ||
-        !vr_state_peer_delete_grace(self->state, row->peer, &grace_us, error))
+    if (peer == NULL || !vr_policy_before_get(row, &before, error))
         return NULL;
-    if (grace_us > 0)
+    if (peer->delete_grace_us > 0)
         policy->keep = vr_retention_rule_with(&policy->keep, &before, g_get_real_time());
     return g_steal_pointer(&policy);
 }

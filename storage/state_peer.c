@@ -172,215 +172,205 @@ vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error)
 }
 
 gboolean
-vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_us, GError **error)
+vr_state_peer_usage(VrState *self, const char *fingerprint, guint *ret_protections,
+                    guint64 *ret_bytes, GError **error)
 {
-    gint64 grace_us;
+    gint64 number, bytes;
 
-    if (!vr_state_number(self, -1, &grace_us, error,
-                         "SELECT delete_grace_us FROM peer WHERE fingerprint = ?1", "s",
-                         fingerprint))
+    if (!vr_state_number(self, 0, &number, error,
+                         "SELECT count(*) FROM protection WHERE peer = ?1 AND role = 'target'", "s",
+                         fingerprint) ||
+        !vr_state_number(self, 0, &bytes, error,
+                         "SELECT coalesce(sum(rp.bytes), 0) FROM protection JOIN rp USING (uuid)"
+                         " WHERE peer = ?1 AND role = 'target'",
+                         "s", fingerprint))
         return FALSE;
-    if (grace_us >= 0) {
-        *ret_us = grace_us;
+    *ret_protections = (guint) number;
+    *ret_bytes = (guint64) bytes;
+    return TRUE;
+}
+
+gboolean
+vr_state_peer_delete(VrState *self, const char *fingerprint, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (vr_state_run(self, NULL, &local, "DELETE FROM peer WHERE fingerprint = ?1", "s",
+                     fingerprint))
         return TRUE;
-    }
-    vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-peer",
-                 "See 'virt-replica peer-list' for the peers.", "no peer '%s'", fingerprint);
+    if (is_constraint(local))
+        vr_set_error(error, VR_ERROR_REFUSED, "peer-in-use",
+                     "Unprotect the domains of this peer first.", "peer %s still has protections",
+                     fingerprint);
+    else
+        g_propagate_error(error, g_steal_pointer(&local));
     return FALSE;
+}
 
-    gboolean vr_state_peer_usage(VrState * self, const char *fingerprint, guint *ret_protections,
-                                 guint64 *ret_bytes, GError **error)
-    {
-        gint64 number, bytes;
+gboolean
+vr_state_invite_add(VrState *self, const char *secret_sha256, const char *name,
+                    const char *const *networks, gint64 expires_us, GError **error)
+{
+    g_autofree char *list = networks ? vr_network_list_format(networks) : g_strdup("");
 
-        if (!vr_state_number(self, 0, &number, error,
-                             "SELECT count(*) FROM protection WHERE peer = ?1 AND role = 'target'",
-                             "s", fingerprint) ||
-            !vr_state_number(
-                self, 0, &bytes, error,
-                "SELECT coalesce(sum(rp.bytes), 0) FROM protection JOIN rp USING (uuid)"
-                " WHERE peer = ?1 AND role = 'target'",
-                "s", fingerprint))
-            return FALSE;
-        *ret_protections = (guint) number;
-        *ret_bytes = (guint64) bytes;
-        return TRUE;
-    }
+    return vr_state_run(self, NULL, error,
+                        "INSERT INTO invite (secret_sha256, name, networks, expires_us)"
+                        " VALUES (?1, ?2, ?3, ?4)",
+                        "sssi", secret_sha256, name, list, expires_us);
+}
 
-    gboolean vr_state_peer_delete(VrState * self, const char *fingerprint, GError **error)
-    {
-        g_autoptr(GError) local = NULL;
+typedef struct {
+    char *name;     /* owned */
+    char *networks; /* owned: a list, or "" */
+    gint64 expires_us;
+    gboolean used;
+} Invite;
 
-        if (vr_state_run(self, NULL, &local, "DELETE FROM peer WHERE fingerprint = ?1", "s",
-                         fingerprint))
-            return TRUE;
-        if (is_constraint(local))
-            vr_set_error(error, VR_ERROR_REFUSED, "peer-in-use",
-                         "Unprotect the domains of this peer first.",
-                         "peer %s still has protections", fingerprint);
-        else
-            g_propagate_error(error, g_steal_pointer(&local));
+static gpointer
+invite_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
+{
+    Invite *self = g_new0(Invite, 1);
+
+    self->name = vr_column_text(stmt, 0);
+    self->expires_us = sqlite3_column_int64(stmt, 1);
+    self->used = sqlite3_column_int(stmt, 2) != 0;
+    self->networks = vr_column_text(stmt, 3);
+    return self;
+}
+
+static void
+invite_free(Invite *self)
+{
+    g_free(self->name);
+    g_free(self->networks);
+    g_free(self);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Invite, invite_free)
+
+/* The invitation with that hash if it can be used now. */
+static Invite *
+usable_invite(VrState *self, const char *secret_sha256, gint64 now_us, GError **error)
+{
+    static const char *action =
+        "Make a new token with 'virt-replica peer-invite' on the other host.";
+    g_autoptr(GError) local = NULL;
+    g_autoptr(Invite) invite =
+        vr_state_row(self, invite_row, &local,
+                     "SELECT name, expires_us, used, networks FROM invite WHERE secret_sha256 = ?1",
+                     "s", secret_sha256);
+
+    if (local)
+        g_propagate_error(error, g_steal_pointer(&local));
+    else if (!invite)
+        vr_set_error(error, VR_ERROR_AUTH, "token-unknown", action, "the token is not known here");
+    else if (invite->used)
+        vr_set_error(error, VR_ERROR_AUTH, "token-used", action, "the token was used already");
+    else if (invite->expires_us <= now_us)
+        vr_set_error(error, VR_ERROR_AUTH, "token-expired", action, "the token has expired");
+    else
+        return g_steal_pointer(&invite);
+    return NULL;
+}
+
+static Invite *
+use_invite(VrState *self, const char *secret_sha256, gint64 now_us, GError **error)
+{
+    g_autoptr(Invite) invite = usable_invite(self, secret_sha256, now_us, error);
+
+    if (invite &&
+        vr_state_run(self, NULL, error, "UPDATE invite SET used = 1 WHERE secret_sha256 = ?1", "s",
+                     secret_sha256) &&
+        vr_state_run(self, NULL, error, "DELETE FROM invite WHERE expires_us < ?1", "i",
+                     now_us - INVITE_KEEP_US))
+        return g_steal_pointer(&invite);
+    return NULL;
+}
+
+gboolean
+vr_state_invite_use(VrState *self, const char *secret_sha256, gint64 now_us, char **ret_name,
+                    char ***ret_networks, GError **error)
+{
+    g_autoptr(Invite) invite = NULL;
+    g_auto(GStrv) networks = NULL;
+
+    if (!vr_state_begin(self, error))
+        return FALSE;
+    invite = use_invite(self, secret_sha256, now_us, error);
+    if (!invite ||
+        (*invite->networks && !(networks = vr_network_list_parse(invite->networks, error)))) {
+        vr_state_rollback(self);
         return FALSE;
     }
-
-    gboolean vr_state_invite_add(VrState * self, const char *secret_sha256, const char *name,
-                                 const char *const *networks, gint64 expires_us, GError **error)
-    {
-        g_autofree char *list = networks ? vr_network_list_format(networks) : g_strdup("");
-
-        return vr_state_run(self, NULL, error,
-                            "INSERT INTO invite (secret_sha256, name, networks, expires_us)"
-                            " VALUES (?1, ?2, ?3, ?4)",
-                            "sssi", secret_sha256, name, list, expires_us);
-    }
-
-    typedef struct {
-        char *name;     /* owned */
-        char *networks; /* owned: a list, or "" */
-        gint64 expires_us;
-        gboolean used;
-    } Invite;
-
-    static gpointer invite_row(sqlite3_stmt * stmt, GError * *error G_GNUC_UNUSED)
-    {
-        Invite *self = g_new0(Invite, 1);
-
-        self->name = vr_column_text(stmt, 0);
-        self->expires_us = sqlite3_column_int64(stmt, 1);
-        self->used = sqlite3_column_int(stmt, 2) != 0;
-        self->networks = vr_column_text(stmt, 3);
-        return self;
-    }
-
-    static void invite_free(Invite * self)
-    {
-        g_free(self->name);
-        g_free(self->networks);
-        g_free(self);
-    }
-    G_DEFINE_AUTOPTR_CLEANUP_FUNC(Invite, invite_free)
-
-    /* The invitation with that hash if it can be used now. */
-    static Invite *usable_invite(VrState * self, const char *secret_sha256, gint64 now_us,
-                                 GError **error)
-    {
-        static const char *action =
-            "Make a new token with 'virt-replica peer-invite' on the other host.";
-        g_autoptr(GError) local = NULL;
-        g_autoptr(Invite) invite = vr_state_row(
-            self, invite_row, &local,
-            "SELECT name, expires_us, used, networks FROM invite WHERE secret_sha256 = ?1", "s",
-            secret_sha256);
-
-        if (local)
-            g_propagate_error(error, g_steal_pointer(&local));
-        else if (!invite)
-            vr_set_error(error, VR_ERROR_AUTH, "token-unknown", action,
-                         "the token is not known here");
-        else if (invite->used)
-            vr_set_error(error, VR_ERROR_AUTH, "token-used", action, "the token was used already");
-        else if (invite->expires_us <= now_us)
-            vr_set_error(error, VR_ERROR_AUTH, "token-expired", action, "the token has expired");
-        else
-            return g_steal_pointer(&invite);
-        return NULL;
-    }
-
-    static Invite *use_invite(VrState * self, const char *secret_sha256, gint64 now_us,
-                              GError **error)
-    {
-        g_autoptr(Invite) invite = usable_invite(self, secret_sha256, now_us, error);
-
-        if (invite &&
-            vr_state_run(self, NULL, error, "UPDATE invite SET used = 1 WHERE secret_sha256 = ?1",
-                         "s", secret_sha256) &&
-            vr_state_run(self, NULL, error, "DELETE FROM invite WHERE expires_us < ?1", "i",
-                         now_us - INVITE_KEEP_US))
-            return g_steal_pointer(&invite);
-        return NULL;
-    }
-
-    gboolean vr_state_invite_use(VrState * self, const char *secret_sha256, gint64 now_us,
-                                 char **ret_name, char ***ret_networks, GError **error)
-    {
-        g_autoptr(Invite) invite = NULL;
-        g_auto(GStrv) networks = NULL;
-
-        if (!vr_state_begin(self, error))
-            return FALSE;
-        invite = use_invite(self, secret_sha256, now_us, error);
-        if (!invite ||
-            (*invite->networks && !(networks = vr_network_list_parse(invite->networks, error)))) {
-            vr_state_rollback(self);
-            return FALSE;
-        }
-        if (!vr_state_commit(self, error))
-            return FALSE;
-        if (ret_name)
-            *ret_name = g_steal_pointer(&invite->name);
-        if (ret_networks)
-            *ret_networks = g_steal_pointer(&networks);
-        return TRUE;
-    }
-
-    static void netmap_row_free(VrNetmapRow * self)
-    {
-        if (!self)
-            return;
-        g_free(self->peer);
-        g_free(self->source);
-        g_free(self->target);
-        g_free(self->test);
-        g_free(self);
-    }
-
-    static gpointer netmap_row(sqlite3_stmt * stmt, GError * *error G_GNUC_UNUSED)
-    {
-        VrNetmapRow *self = g_new0(VrNetmapRow, 1);
-
-        self->peer = vr_column_text(stmt, 0);
-        self->source = vr_column_text(stmt, 1);
-        self->target = vr_column_text(stmt, 2);
-        self->test = vr_column_text(stmt, 3);
-        return self;
-    }
-
-    gboolean vr_state_netmap_put(VrState * self, const VrNetmapRow *row, GError **error)
-    {
-        g_autoptr(GError) local = NULL;
-
-        if (vr_state_run(self, NULL, &local,
-                         "INSERT INTO netmap VALUES (?1, ?2, ?3, ?4)"
-                         " ON CONFLICT (peer, source) DO UPDATE SET target = ?3, test = ?4",
-                         "ssss", row->peer, row->source, row->target, row->test))
-            return TRUE;
-        if (is_constraint(local))
-            vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-peer",
-                         "See 'virt-replica peer-list' for the peers.", "no peer %s", row->peer);
-        else
-            g_propagate_error(error, g_steal_pointer(&local));
+    if (!vr_state_commit(self, error))
         return FALSE;
-    }
+    if (ret_name)
+        *ret_name = g_steal_pointer(&invite->name);
+    if (ret_networks)
+        *ret_networks = g_steal_pointer(&networks);
+    return TRUE;
+}
 
-    gboolean vr_state_netmap_delete(VrState * self, const char *peer, const char *source,
-                                    GError **error)
-    {
-        int changes = 0;
+static void
+netmap_row_free(VrNetmapRow *self)
+{
+    if (!self)
+        return;
+    g_free(self->peer);
+    g_free(self->source);
+    g_free(self->target);
+    g_free(self->test);
+    g_free(self);
+}
 
-        if (!vr_state_run(self, &changes, error,
-                          "DELETE FROM netmap WHERE peer = ?1 AND source = ?2", "ss", peer, source))
-            return FALSE;
-        if (changes == 0)
-            vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-netmap",
-                         "See 'virt-replica netmap-list' for the mapped networks.",
-                         "network '%s' is not mapped for that peer", source);
-        return changes != 0;
-    }
+static gpointer
+netmap_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
+{
+    VrNetmapRow *self = g_new0(VrNetmapRow, 1);
 
-    GPtrArray *vr_state_netmap_list(VrState * self, const char *peer_or_null, GError **error)
-    {
-        return vr_state_rows(
-            self, netmap_row, (GDestroyNotify) netmap_row_free, error,
-            "SELECT * FROM netmap WHERE ?1 IS NULL OR peer = ?1 ORDER BY peer, source", "s",
-            peer_or_null);
-    }
+    self->peer = vr_column_text(stmt, 0);
+    self->source = vr_column_text(stmt, 1);
+    self->target = vr_column_text(stmt, 2);
+    self->test = vr_column_text(stmt, 3);
+    return self;
+}
+
+gboolean
+vr_state_netmap_put(VrState *self, const VrNetmapRow *row, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (vr_state_run(self, NULL, &local,
+                     "INSERT INTO netmap VALUES (?1, ?2, ?3, ?4)"
+                     " ON CONFLICT (peer, source) DO UPDATE SET target = ?3, test = ?4",
+                     "ssss", row->peer, row->source, row->target, row->test))
+        return TRUE;
+    if (is_constraint(local))
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-peer",
+                     "See 'virt-replica peer-list' for the peers.", "no peer %s", row->peer);
+    else
+        g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+gboolean
+vr_state_netmap_delete(VrState *self, const char *peer, const char *source, GError **error)
+{
+    int changes = 0;
+
+    if (!vr_state_run(self, &changes, error, "DELETE FROM netmap WHERE peer = ?1 AND source = ?2",
+                      "ss", peer, source))
+        return FALSE;
+    if (changes == 0)
+        vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-netmap",
+                     "See 'virt-replica netmap-list' for the mapped networks.",
+                     "network '%s' is not mapped for that peer", source);
+    return changes != 0;
+}
+
+GPtrArray *
+vr_state_netmap_list(VrState *self, const char *peer_or_null, GError **error)
+{
+    return vr_state_rows(self, netmap_row, (GDestroyNotify) netmap_row_free, error,
+                         "SELECT * FROM netmap WHERE ?1 IS NULL OR peer = ?1 ORDER BY peer, source",
+                         "s", peer_or_null);
+}

@@ -43,10 +43,6 @@ gboolean vr_state_peer_set_networks(VrState *self, const char *fingerprint,
                                     const char *const *names, GError **error);
 /** Sorted. (transfer full) */
 char **vr_state_peer_networks(VrState *self, const char *fingerprint, GError **error);
-/** How long what this peer ends or shortens stays nevertheless; 0: not at all. NOT_FOUND
- * "no-such-peer". */
-gboolean vr_state_peer_delete_grace(VrState *self, const char *fingerprint, gint64 *ret_us,
-                                    GError **error);
 /** Its replicas here: how many, and the bytes of their recovery points. */
 gboolean vr_state_peer_usage(VrState *self, const char *fingerprint, guint *ret_protections,
                              guint64 *ret_bytes, GError **error);

@@ -214,13 +214,13 @@ take_policy_before(VrApp *app, VrProtection *row, const Put *put, GError **error
 {
     g_autoptr(VrPolicy) present = vr_policy_parse(
         row->policy, "policy of the source", row->policy_text, strlen(row->policy_text), error);
+    g_autoptr(VrPeer) peer = present ? vr_state_peer_get(app->state, row->peer, error) : NULL;
     VrRetentionBefore before;
-    gint64 grace_us;
 
-    if (present == NULL || !vr_policy_before_get(row, &before, error) ||
-        !vr_state_peer_delete_grace(app->state, row->peer, &grace_us, error))
+    if (peer == NULL || !vr_policy_before_get(row, &before, error))
         return FALSE;
-    vr_retention_change(&before, &present->keep, &put->parsed->keep, grace_us, g_get_real_time());
+    vr_retention_change(&before, &present->keep, &put->parsed->keep, peer->delete_grace_us,
+                        g_get_real_time());
     vr_policy_before_set(row, &before);
     return TRUE;
 }
@@ -352,10 +352,11 @@ static gboolean
 keep_until(VrApp *app, const VrProtection *row, gboolean keep, gint64 *ret_until_us, GError **error)
 {
     g_autoptr(GPtrArray) points = vr_state_rp_list(app->state, row->uuid, error);
+    g_autoptr(VrPeer) peer = points ? vr_state_peer_get(app->state, row->peer, error) : NULL;
     gint64 now_us = g_get_real_time();
-    gint64 grace_us;
+    gint64 grace_us = peer ? peer->delete_grace_us : 0;
 
-    if (points == NULL || !vr_state_peer_delete_grace(app->state, row->peer, &grace_us, error))
+    if (peer == NULL)
         return FALSE;
     if (points->len == 0)
         *ret_until_us = 0;
