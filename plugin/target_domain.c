@@ -100,6 +100,12 @@ vr_target_check_domain(VrApp *app, const VrDomainModel *model, GHashTable *netwo
     return TRUE;
 }
 
+static const char *
+path_of(const VrTargetFiles *files, VrAttachmentKind kind)
+{
+    return g_hash_table_lookup(files->attachments, vr_attachment_kind_name(kind));
+}
+
 char *
 vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *networks,
                      const VrTargetFiles *files, VrFindings *findings, GError **error)
@@ -109,10 +115,10 @@ vr_target_domain_xml(VrApp *app, const VrDomainModel *model, GHashTable *network
         .caps = caps,
         .disk_paths = files->disk_paths,
         .networks = networks,
-        .nvram_path = g_hash_table_lookup(files->attachments, "nvram"),
-        .kernel_path = g_hash_table_lookup(files->attachments, "kernel"),
-        .initrd_path = g_hash_table_lookup(files->attachments, "initrd"),
-        .dtb_path = g_hash_table_lookup(files->attachments, "dtb"),
+        .nvram_path = path_of(files, VR_ATTACHMENT_NVRAM),
+        .kernel_path = path_of(files, VR_ATTACHMENT_KERNEL),
+        .initrd_path = path_of(files, VR_ATTACHMENT_INITRD),
+        .dtb_path = path_of(files, VR_ATTACHMENT_DTB),
         .console_log_dir = CONSOLE_LOG_DIR,
         .libvirt_version = vr_conn_libvirt_version(app->conn),
         .role = "replica",

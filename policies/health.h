@@ -40,7 +40,6 @@ typedef struct {
     gint cert_days;           /* until the first of both certificates expires; G_MAXINT: never */
     gboolean two_owners;      /* generations are split */
     gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
-    gboolean clock_jumped;    /* retention is held back */
 } VrHealthInput;
 
 typedef struct {

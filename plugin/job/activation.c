@@ -197,7 +197,6 @@ copy_attachment(Activation *self, const char *name, GHashTable *paths, GError **
 static gboolean
 make_files(Activation *self, GHashTable *disks, GHashTable *attachments, GError **error)
 {
-    static const char *const names[] = {"nvram", "kernel", "initrd", "dtb"};
     g_autoptr(GPtrArray) layers = NULL;
 
     if (!vr_replica_hold(self->replica, self->number, HOLD_REASON, error) ||
@@ -214,8 +213,9 @@ make_files(Activation *self, GHashTable *disks, GHashTable *attachments, GError 
         if (!vr_replica_make_overlay(self->replica, self->number, layer->name, path, error))
             return FALSE;
     }
-    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
-        if (!copy_attachment(self, names[i], attachments, error))
+    for (guint i = 0; i < VR_ATTACHMENT_LAST; i++) {
+        if (!copy_attachment(self, vr_attachment_kind_name((VrAttachmentKind) i), attachments,
+                             error))
             return FALSE;
     }
     return vr_fsync_dir(self->dir, error);

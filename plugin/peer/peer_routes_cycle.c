@@ -315,17 +315,6 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
     return TRUE;
 }
 
-static gboolean
-handle_abort(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
-             GError **error)
-{
-    const char *cycle = cycle_of(request, error);
-    g_auto(Guard) guard = {0};
-
-    return cycle && open_replica_to_write(data, request, &guard, error) &&
-           vr_replica_abort(guard.replica, cycle, error);
-}
-
 #define PROTECTION "/v1/peer/protections/{uuid}"
 #define CYCLE PROTECTION "/cycles/{cycle}"
 
@@ -340,7 +329,6 @@ vr_peer_routes_cycle(VrHttpServer *http, VrPeerServer *self)
          FALSE},
         {"POST", PROTECTION "/cycles", handle_begin, VR_HTTP_BODY_JSON, 0, FALSE},
         {"GET", CYCLE, handle_status, VR_HTTP_BODY_NONE, 0, FALSE},
-        {"DELETE", CYCLE, handle_abort, VR_HTTP_BODY_NONE, 0, FALSE},
         {"GET", CYCLE "/held", handle_held, VR_HTTP_BODY_NONE, 0, FALSE},
         {"PUT", CYCLE "/chunks", handle_chunks, VR_HTTP_BODY_BYTES, VR_BODY_MAX + 4096, FALSE},
         {"PUT", CYCLE "/attachments/{sha256}", handle_put_attachment, VR_HTTP_BODY_FILE,

@@ -116,9 +116,6 @@ test_warnings(void)
     in.fence_active = FALSE;
     assert_only(&in, VR_HEALTH_WARNING, "fence-inactive");
     in = healthy();
-    in.clock_jumped = TRUE;
-    assert_only(&in, VR_HEALTH_WARNING, "clock-jumped");
-    in = healthy();
     in.state = VR_PROTECTION_PAUSED;
     assert_only(&in, VR_HEALTH_WARNING, "paused");
     in.state = VR_PROTECTION_FAILED_OVER;
@@ -135,10 +132,6 @@ test_critical(void)
     in.last_error = error;
     assert_only(&in, VR_HEALTH_OK, NULL);
     in.blocked = TRUE;
-    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
-    in.state = VR_PROTECTION_ERROR;
-    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
-    in.last_error = NULL;
     assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
     in = healthy();
     in.state = VR_PROTECTION_RESYNC_NEEDED;
