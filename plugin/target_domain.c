@@ -48,6 +48,12 @@ vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *finding
     return TRUE;
 }
 
+static const char *
+path_of(const VrTargetFiles *files, VrAttachmentKind kind)
+{
+    return g_hash_table_lookup(files->attachments, vr_attachment_kind_name(kind));
+}
+
 char *
 vr_target_domain_xml(VrApp *app, const VrDomainModel *model, const VrTargetNetworks *networks,
                      const VrTargetFiles *files, VrFindings *findings, GError **error)
@@ -59,10 +65,10 @@ vr_target_domain_xml(VrApp *app, const VrDomainModel *model, const VrTargetNetwo
         .caps = caps,
         .disk_paths = files->disk_paths,
         .networks = table,
-        .nvram_path = g_hash_table_lookup(files->attachments, "nvram"),
-        .kernel_path = g_hash_table_lookup(files->attachments, "kernel"),
-        .initrd_path = g_hash_table_lookup(files->attachments, "initrd"),
-        .dtb_path = g_hash_table_lookup(files->attachments, "dtb"),
+        .nvram_path = path_of(files, VR_ATTACHMENT_NVRAM),
+        .kernel_path = path_of(files, VR_ATTACHMENT_KERNEL),
+        .initrd_path = path_of(files, VR_ATTACHMENT_INITRD),
+        .dtb_path = path_of(files, VR_ATTACHMENT_DTB),
         .console_log_dir = CONSOLE_LOG_DIR,
         .libvirt_version = vr_conn_libvirt_version(app->conn),
         .role = files->role,

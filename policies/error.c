@@ -42,21 +42,21 @@ static const struct {
     const char *name;
     int exit_status;
     int http_status;
-    gboolean transient;
+    VrRetryClass retry;
 } codes[] = {
-    [VR_ERROR_INVALID] = {"invalid", 2, 400, FALSE},
-    [VR_ERROR_NOT_FOUND] = {"not-found", 4, 404, FALSE},
-    [VR_ERROR_REFUSED] = {"refused", 5, 409, FALSE},
-    [VR_ERROR_CONFLICT] = {"conflict", 5, 409, TRUE},
-    [VR_ERROR_TRANSIENT] = {"transient", 1, 503, TRUE},
-    [VR_ERROR_AUTH] = {"auth", 7, 403, FALSE},
-    [VR_ERROR_NO_SPACE] = {"no-space", 1, 507, TRUE},
-    [VR_ERROR_RESYNC_NEEDED] = {"resync-needed", 1, 409, FALSE},
-    [VR_ERROR_CORRUPT] = {"corrupt", 1, 500, FALSE},
-    [VR_ERROR_TIMEOUT] = {"timeout", 3, 504, TRUE},
-    [VR_ERROR_UNREACHABLE] = {"unreachable", 6, 502, TRUE},
-    [VR_ERROR_CANCELLED] = {"cancelled", 1, 409, FALSE},
-    [VR_ERROR_INTERNAL] = {"internal", 1, 500, FALSE},
+    [VR_ERROR_INVALID] = {"invalid", 2, 400, VR_RETRY_BLOCKED},
+    [VR_ERROR_NOT_FOUND] = {"not-found", 4, 404, VR_RETRY_BLOCKED},
+    [VR_ERROR_REFUSED] = {"refused", 5, 409, VR_RETRY_BLOCKED},
+    [VR_ERROR_CONFLICT] = {"conflict", 5, 409, VR_RETRY_AGAIN},
+    [VR_ERROR_TRANSIENT] = {"transient", 1, 503, VR_RETRY_AGAIN},
+    [VR_ERROR_AUTH] = {"auth", 7, 403, VR_RETRY_BLOCKED},
+    [VR_ERROR_NO_SPACE] = {"no-space", 1, 507, VR_RETRY_AGAIN},
+    [VR_ERROR_RESYNC_NEEDED] = {"resync-needed", 1, 409, VR_RETRY_IGNORED},
+    [VR_ERROR_CORRUPT] = {"corrupt", 1, 500, VR_RETRY_BLOCKED},
+    [VR_ERROR_TIMEOUT] = {"timeout", 3, 504, VR_RETRY_AGAIN},
+    [VR_ERROR_UNREACHABLE] = {"unreachable", 6, 502, VR_RETRY_AGAIN},
+    [VR_ERROR_CANCELLED] = {"cancelled", 1, 409, VR_RETRY_IGNORED},
+    [VR_ERROR_INTERNAL] = {"internal", 1, 500, VR_RETRY_UNSURE},
 };
 
 static VrError
@@ -159,10 +159,16 @@ vr_error_http_status(const GError *error)
     return codes[code_of(error)].http_status;
 }
 
+VrRetryClass
+vr_error_retry_class(const GError *error)
+{
+    return codes[code_of(error)].retry;
+}
+
 gboolean
 vr_error_is_transient(const GError *error)
 {
-    return codes[code_of(error)].transient;
+    return vr_error_retry_class(error) == VR_RETRY_AGAIN;
 }
 
 gboolean

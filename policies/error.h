@@ -65,7 +65,18 @@ int vr_error_http_status(const GError *error);
  * once. */
 gboolean vr_error_is_peer_away(const GError *error);
 
-/** TRUE if trying again later, unchanged, can succeed (design.md section 6). */
+typedef enum {
+    VR_RETRY_AGAIN,   /* trying again later, unchanged, can succeed */
+    VR_RETRY_UNSURE,  /* nobody knows: what is harmless to repeat, as a cycle, is repeated */
+    VR_RETRY_BLOCKED, /* not before somebody acts, or the cause is seen to be gone */
+    VR_RETRY_IGNORED, /* no failure: cancelled, or the engine resyncs by itself */
+} VrRetryClass;
+
+/** What the error means for another try (design.md section 6); the one table of it. An error of
+ * another domain is UNSURE. */
+VrRetryClass vr_error_retry_class(const GError *error);
+
+/** vr_error_retry_class() is AGAIN. */
 gboolean vr_error_is_transient(const GError *error);
 
 G_END_DECLS

@@ -52,8 +52,7 @@ static gboolean
 replicating(VrProtectionState state)
 {
     return state == VR_PROTECTION_PROTECTED || state == VR_PROTECTION_RESYNC_NEEDED ||
-           state == VR_PROTECTION_RESYNC || state == VR_PROTECTION_PAUSED ||
-           state == VR_PROTECTION_ERROR;
+           state == VR_PROTECTION_RESYNC || state == VR_PROTECTION_PAUSED;
 }
 
 static void
@@ -108,12 +107,11 @@ judge_error(const VrHealthInput *in, GPtrArray *reasons)
 {
     const char *action;
 
-    if (!in->last_error || !(in->blocked || in->state == VR_PROTECTION_ERROR))
+    if (!in->last_error || !in->blocked)
         return;
     action = vr_error_action(in->last_error);
     if (!action)
-        action = in->state == VR_PROTECTION_ERROR ? "Remove the cause, then run resume."
-                                                  : "Remove the cause, then run sync.";
+        action = "Remove the cause, then run sync.";
     add(reasons, VR_HEALTH_CRITICAL, "blocked", action,
         "domain '%s': replication from '%s' to '%s' is blocked: %s", in->domain, in->host, in->peer,
         in->last_error->message);
@@ -140,12 +138,6 @@ judge_state(const VrHealthInput *in, GPtrArray *reasons)
             "Back it up by other means until its replication can be reversed.",
             "domain '%s' was failed over between '%s' and '%s' and is not replicated now",
             in->domain, in->host, in->peer);
-        return;
-    case VR_PROTECTION_ERROR:
-        if (!in->last_error)
-            add(reasons, VR_HEALTH_CRITICAL, "blocked", "Remove the cause, then run resume.",
-                "domain '%s': replication from '%s' to '%s' is blocked", in->domain, in->host,
-                in->peer);
         return;
     case VR_PROTECTION_ENABLING:
     case VR_PROTECTION_INITIAL:
@@ -227,11 +219,6 @@ judge_host(const VrHealthInput *in, GPtrArray *reasons)
         add(reasons, VR_HEALTH_WARNING, "certificate-expires", "Pair the two hosts again.",
             "hosts '%s' and '%s': a certificate expires in %d days", in->host, in->peer,
             MAX(in->cert_days, 0));
-    if (in->clock_jumped)
-        add(reasons, VR_HEALTH_WARNING, "clock-jumped", "Check the clock of this host.",
-            "host '%s': the clock was moved by over 10 minutes; no recovery points of domain '%s' "
-            "expire until it is steady",
-            in->host, in->domain);
 }
 
 static gint

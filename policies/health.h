@@ -46,7 +46,6 @@ typedef struct {
     const char *two_owners; /* nullable: what the hosts say of each other, a sentence */
     const char *two_owners_action;
     gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
-    gboolean clock_jumped;    /* retention is held back */
     gint64 kept_until_us;     /* wall; its source ended replication, it is dropped then; 0: no */
 
     /* What is known of the stored replica not being what was proven. */

@@ -20,7 +20,6 @@ typedef enum {
     VR_PROTECTION_COMMITTED,     /* failover accepted */
     VR_PROTECTION_REVERSING,     /* the old source becomes the target */
     VR_PROTECTION_DISABLING,     /* unprotect runs, or must be repeated */
-    VR_PROTECTION_ERROR,         /* blocked until an operator acts or the cause is gone */
     VR_PROTECTION_STATE_LAST
 } VrProtectionState;
 
@@ -34,7 +33,6 @@ typedef enum {
     VR_EVENT_PAUSED,
     VR_EVENT_RESUMED,         /* there is an RP */
     VR_EVENT_RESUMED_INITIAL, /* there is none yet */
-    VR_EVENT_BLOCKED,         /* an error that retrying cannot mend */
     VR_EVENT_FAILOVER_STARTED,
     VR_EVENT_FAILOVER_UNDONE, /* before the generation advanced: all as before */
     VR_EVENT_FAILOVER_DONE,   /* the generation has advanced */

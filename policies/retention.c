@@ -133,13 +133,12 @@ vr_retention_select(const VrRetentionPoint *points, guint n_points, const VrRete
     g_autofree Keep *keep = g_new0(Keep, n_points + 1);
 
     g_return_if_fail(max_layers > 0);
-    *ret_result = (VrRetentionResult){.drop = g_array_new(FALSE, FALSE, sizeof(guint64)),
-                                      .clock_jumped = jumped(clock)};
+    *ret_result = (VrRetentionResult){.drop = g_array_new(FALSE, FALSE, sizeof(guint64))};
     if (n_points == 0)
         return;
     apply_rule(points, n_points, rule, clock->now_wall_us, keep);
     ret_result->wanted = count_kept(keep, n_points);
-    if (ret_result->clock_jumped || !clock->have_last) {
+    if (jumped(clock) || !clock->have_last) {
         /* What the rule would drop is the first to go if the cap asks for it. */
         for (guint i = 0; i < n_points; i++)
             keep[i] = MAX(keep[i], KEEP_ALL);

@@ -43,10 +43,9 @@ typedef struct {
 } VrRetentionClock;
 
 typedef struct {
-    GArray *drop;          /* guint64 numbers, ascending; owned */
-    guint wanted;          /* RPs the rule and the pins would keep */
-    guint kept;            /* RPs that remain; may pass the cap only through pins */
-    gboolean clock_jumped; /* the clocks disagree by over 10 min: only the cap was applied */
+    GArray *drop; /* guint64 numbers, ascending; owned */
+    guint wanted; /* RPs the rule and the pins would keep */
+    guint kept;   /* RPs that remain; may pass the cap only through pins */
 } VrRetentionResult;
 
 /**
@@ -56,8 +55,8 @@ typedef struct {
  *   hold it, first those kept only by all_us, then hourly, then daily; where they lie densest for
  *   their age first
  *
- * On the first pass and after a clock jump only the cap is applied. Selecting again from what
- * remains, at the same time, drops nothing.
+ * On the first pass, and when the clocks disagree by over 10 minutes since the last one, only the
+ * cap is applied. Selecting again from what remains, at the same time, drops nothing.
  */
 void vr_retention_select(const VrRetentionPoint *points, guint n_points,
                          const VrRetentionRule *rule, const VrRetentionClock *clock,

@@ -6,32 +6,6 @@
 
 #define MINUTE_US (60 * (gint64) G_USEC_PER_SEC)
 
-VrRetryClass
-vr_retry_classify(const GError *error)
-{
-    if (error->domain != VR_ERROR)
-        return VR_RETRY_AGAIN;
-    switch ((VrError) error->code) {
-    case VR_ERROR_INVALID:
-    case VR_ERROR_NOT_FOUND:
-    case VR_ERROR_REFUSED:
-    case VR_ERROR_AUTH:
-    case VR_ERROR_CORRUPT:
-        return VR_RETRY_BLOCKED;
-    case VR_ERROR_CONFLICT:
-    case VR_ERROR_TRANSIENT:
-    case VR_ERROR_NO_SPACE:
-    case VR_ERROR_TIMEOUT:
-    case VR_ERROR_UNREACHABLE:
-    case VR_ERROR_INTERNAL:
-        return VR_RETRY_AGAIN;
-    case VR_ERROR_RESYNC_NEEDED:
-    case VR_ERROR_CANCELLED:
-        return VR_RETRY_IGNORED;
-    }
-    return VR_RETRY_AGAIN;
-}
-
 gint64
 vr_retry_delay_us(guint failures, guint32 random)
 {
@@ -45,7 +19,7 @@ vr_retry_delay_us(guint failures, guint32 random)
 void
 vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 random)
 {
-    VrRetryClass class = vr_retry_classify(error);
+    VrRetryClass class = vr_error_retry_class(error);
 
     if (class == VR_RETRY_IGNORED)
         return;

@@ -8,14 +8,6 @@ G_BEGIN_DECLS
 /** SECTION: what a failed cycle means for the next one (design.md section 6). Times are
  * microseconds of a monotonic clock; the struct is plain data, {0} is "no failure". */
 
-typedef enum {
-    VR_RETRY_AGAIN,   /* after a delay */
-    VR_RETRY_BLOCKED, /* critical; only vr_retry_cause_gone() or an operator ends it */
-    VR_RETRY_IGNORED, /* no failure of the cycle: cancelled, or the engine resyncs by itself */
-} VrRetryClass;
-
-VrRetryClass vr_retry_classify(const GError *error);
-
 typedef struct {
     guint failures; /* in a row */
     gboolean blocked;

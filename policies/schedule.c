@@ -30,15 +30,13 @@ vr_schedule_next_due(const VrScheduleInput *input, gint64 now_us)
     if (input->paused)
         return VR_SCHEDULE_NEVER;
     if (input->retry_at_us != VR_SCHEDULE_UNKNOWN)
-        return input->retry_at_us == VR_SCHEDULE_NEVER
-                   ? VR_SCHEDULE_NEVER
-                   : MAX(input->retry_at_us, input->not_before_us);
+        return input->retry_at_us;
     if (input->last_start_us == VR_SCHEDULE_UNKNOWN)
-        return MAX(now_us, input->not_before_us);
+        return now_us;
     due = input->last_start_us + input->interval_us;
     if (input->last_point_us != VR_SCHEDULE_UNKNOWN)
         due = MIN(due, due_by_rpo(input));
-    return MAX(due, input->not_before_us);
+    return due;
 }
 
 gboolean

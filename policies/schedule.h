@@ -18,7 +18,6 @@ typedef struct {
     gint64 last_point_us;    /* the instant the newest RP shows; UNKNOWN */
     gint64 last_duration_us; /* from that instant to its commit; 0 unknown */
     gint64 retry_at_us;      /* vr_retry_due(): NEVER while blocked; UNKNOWN without a failure */
-    gint64 not_before_us;    /* resync window or initial-start; 0: at once */
     gboolean paused;
     gboolean running;   /* a mutating job holds the protection */
     gboolean requested; /* an operator asked for a cycle now: only running holds it back */

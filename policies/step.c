@@ -34,8 +34,8 @@ static const struct {
     [VR_STEP_F2] = {"F2", "planned failover: final cycle committed, roots equal"},
     [VR_STEP_F3] = {"F3", "planned failover: source fenced durably"},
     [VR_STEP_F4] = {"F4", "planned failover: generation advanced on the target"},
-    [VR_STEP_F5] = {"F5", "planned failover: replica defined and started"},
-    [VR_STEP_F6] = {"F6", "planned failover: running confirmed, source told"},
+    [VR_STEP_F5] = {"F5", "planned failover: replica started and seen running"},
+    [VR_STEP_F6] = {"F6", "planned failover: the source has recorded its new owner"},
 };
 
 const char *

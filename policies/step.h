@@ -41,8 +41,8 @@ typedef enum {
     VR_STEP_F2,  /* final cycle committed, roots equal */
     VR_STEP_F3,  /* source fenced durably */
     VR_STEP_F4,  /* generation advanced on the target: the ownership commit point */
-    VR_STEP_F5,  /* replica defined and started */
-    VR_STEP_F6,  /* running confirmed, source told */
+    VR_STEP_F5,  /* replica started and seen running */
+    VR_STEP_F6,  /* the source has recorded its new owner */
     VR_STEP_LAST
 } VrStep;
 

@@ -6,13 +6,6 @@
 /* Where libvirt's system daemon keeps the variables of a domain that does not say where. */
 #define DEFAULT_NVRAM "/var/lib/libvirt/qemu/nvram/%s_VARS.fd"
 
-static const char *const kind_names[] = {
-    [VR_ATTACHMENT_KERNEL] = "kernel",
-    [VR_ATTACHMENT_INITRD] = "initrd",
-    [VR_ATTACHMENT_DTB] = "dtb",
-    [VR_ATTACHMENT_NVRAM] = "nvram",
-};
-
 static void
 disk_free(gpointer data)
 {
@@ -178,10 +171,4 @@ vr_domain_model_attachments(const VrDomainModel *self)
     add_attachment(list, VR_ATTACHMENT_DTB, self->source_dtb, FALSE);
     add_attachment(list, VR_ATTACHMENT_NVRAM, self->source_nvram, TRUE);
     return list;
-}
-
-const char *
-vr_attachment_kind_name(VrAttachmentKind kind)
-{
-    return kind_names[kind];
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "policies/attachment.h"
 #include "policies/finding.h"
 
 G_BEGIN_DECLS
@@ -210,13 +211,6 @@ gboolean vr_domain_disk_is_data(const VrDomainDisk *disk);
 /** TRUE if QEMU serves the disk in an I/O thread, its own or its virtio-scsi controller's. */
 gboolean vr_domain_model_disk_uses_iothread(const VrDomainModel *self, const VrDomainDisk *disk);
 
-typedef enum {
-    VR_ATTACHMENT_KERNEL,
-    VR_ATTACHMENT_INITRD,
-    VR_ATTACHMENT_DTB,
-    VR_ATTACHMENT_NVRAM,
-} VrAttachmentKind;
-
 typedef struct {
     VrAttachmentKind kind;
     const char *source_path; /* absolute; borrowed from the model */
@@ -233,8 +227,5 @@ typedef struct {
  * while @self is.
  */
 GArray *vr_domain_model_attachments(const VrDomainModel *self);
-
-/** "kernel", "initrd", "dtb", "nvram"; static. Also the file's name in a recovery point. */
-const char *vr_attachment_kind_name(VrAttachmentKind kind);
 
 G_END_DECLS

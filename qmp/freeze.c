@@ -140,7 +140,7 @@ vr_freeze_begin(const char *uri, const char *uuid, guint deadline_ms, GCancellab
 }
 
 gboolean
-vr_freeze_end(VrFreeze *self, guint *ret_held_ms, GError **error)
+vr_freeze_end(VrFreeze *self, GError **error)
 {
     char line[LINE_MAX_BYTES] = "";
     guint held_ms = 0;
@@ -152,8 +152,6 @@ vr_freeze_end(VrFreeze *self, guint *ret_held_ms, GError **error)
         sscanf(line, VR_FREEZE_THAWED " %u %15s", &held_ms, how) != 2)
         how[0] = '\0';
     reap(self, THAW_WAIT_MS);
-    if (ret_held_ms)
-        *ret_held_ms = held_ms;
     if (strcmp(how, VR_FREEZE_TOLD) == 0)
         return TRUE;
     vr_set_error(error, VR_ERROR_TRANSIENT, "freeze-too-long", NULL,

@@ -28,12 +28,11 @@ VrFreeze *vr_freeze_begin(const char *uri, const char *uuid, guint deadline_ms,
 
 /**
  * vr_freeze_end:
- * @ret_held_ms: (nullable): milliseconds the guest was frozen, set in both cases
  *
  * Thaws and waits for it. FALSE "freeze-too-long" (TRANSIENT) if the helper had thawed before it
  * was told to, so that a point made meanwhile is crash-consistent only. Call once.
  */
-gboolean vr_freeze_end(VrFreeze *self, guint *ret_held_ms, GError **error);
+gboolean vr_freeze_end(VrFreeze *self, GError **error);
 
 /** Thaws if vr_freeze_end() was not called. */
 void vr_freeze_free(VrFreeze *self);

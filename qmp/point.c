@@ -300,7 +300,7 @@ vr_point_thaw(VrPoint *self)
 
     if (!freeze)
         return;
-    if (vr_freeze_end(freeze, &self->frozen_ms, &local))
+    if (vr_freeze_end(freeze, &local))
         self->consistency = VR_CONSISTENCY_APP;
     else
         g_debug("point of '%s': %s", self->uuid, local->message);
@@ -310,12 +310,6 @@ VrConsistency
 vr_point_consistency(const VrPoint *self)
 {
     return self->consistency;
-}
-
-guint
-vr_point_frozen_ms(const VrPoint *self)
-{
-    return self->frozen_ms;
 }
 
 gboolean

@@ -93,8 +93,6 @@ void vr_point_thaw(VrPoint *self);
 /** APP if the guest was frozen from before to after begin. A shut-off domain is APP as well, if
  *  libvirt says that the guest shut itself down. Valid after thaw. */
 VrConsistency vr_point_consistency(const VrPoint *self);
-/** How long the guest was frozen; 0 without a freeze. */
-guint vr_point_frozen_ms(const VrPoint *self);
 
 gboolean vr_point_connect(VrPoint *self, GError **error);
 

@@ -50,7 +50,6 @@ struct _VrPoint {
     VrNbdGate *gate;          /* owned */
     struct _VrFreeze *freeze; /* owned, nullable */
     VrConsistency consistency;
-    guint frozen_ms;
     gboolean begun;   /* the new checkpoint, a job, readers may exist */
     gboolean serving; /* begin has succeeded */
     gboolean ended;   /* the job and the readers are gone */

@@ -44,7 +44,7 @@ JsonNode *vr_cycle_begin_to_json(const VrCycleBegin *self);
 VrCycleBegin *vr_cycle_begin_from_json(JsonNode *node, GError **error);
 
 typedef struct {
-    char *name; /* owned; "nvram", "kernel", "initrd", "dtb" */
+    char *name; /* owned; vr_attachment_kind_name() */
     guint64 size_bytes;
     char *sha256; /* owned; 64 hex */
 } VrAttachment;

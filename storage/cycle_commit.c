@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <string.h>
 
+#include "policies/attachment.h"
 #include "storage/cycle.h"
 #include "storage/cycle_field.h"
 #include "storage/json_util.h"
@@ -8,9 +9,6 @@
 #define DOMAIN_XML_MAX (256 * 1024)
 #define ATTACHMENT_MAX_BYTES ((guint64) 512 * 1024 * 1024)
 #define NAME_MAX_BYTES 64
-
-/* Also names of files beside the domain's XML on the target. */
-static const char *const attachment_names[] = {"nvram", "kernel", "initrd", "dtb"};
 
 static void
 attachment_free(gpointer data)
@@ -99,16 +97,6 @@ has_attachment(const GPtrArray *attachments, const char *name)
 }
 
 static gboolean
-name_is_known(const char *name)
-{
-    for (guint i = 0; i < G_N_ELEMENTS(attachment_names); i++) {
-        if (strcmp(attachment_names[i], name) == 0)
-            return TRUE;
-    }
-    return FALSE;
-}
-
-static gboolean
 parse_attachment(GPtrArray *attachments, JsonNode *node, GError **error)
 {
     JsonObject *object = vr_json_object(node, "attachment", error);
@@ -121,7 +109,7 @@ parse_attachment(GPtrArray *attachments, JsonNode *node, GError **error)
     name = vr_json_string(object, "name", NAME_MAX_BYTES, error);
     if (!name || !vr_json_uint(object, "size", ATTACHMENT_MAX_BYTES, &size, error))
         return FALSE;
-    if (!name_is_known(name))
+    if (!vr_attachment_name_known(name))
         return vr_field_bad(error, "name", "not an attachment of a domain");
     if (has_attachment(attachments, name))
         return vr_field_bad(error, "attachments", "one is there twice");
@@ -135,7 +123,7 @@ parse_attachment(GPtrArray *attachments, JsonNode *node, GError **error)
 GPtrArray *
 vr_attachments_from_json(JsonObject *object, GError **error)
 {
-    JsonArray *array = vr_field_array(object, "attachments", G_N_ELEMENTS(attachment_names), error);
+    JsonArray *array = vr_field_array(object, "attachments", VR_ATTACHMENT_LAST, error);
     g_autoptr(GPtrArray) attachments = vr_attachments_new();
 
     if (!array)

@@ -498,15 +498,6 @@ vr_peer_client_commit(VrPeerClient *self, const char *uuid, const VrCycleCommit 
     return vr_recovery_point_from_json(answer, error);
 }
 
-gboolean
-vr_peer_client_abort(VrPeerClient *self, const char *uuid, const char *cycle, GCancellable *cancel,
-                     GError **error)
-{
-    g_autofree char *path = cycle_path(uuid, cycle, "");
-
-    return call_json(self, "DELETE", path, NULL, JSON_TIMEOUT_S, NULL, cancel, error);
-}
-
 typedef struct {
     VrSink sink;          /* first: the sink's address is ours */
     VrPeerClient *client; /* borrowed */

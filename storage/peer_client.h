@@ -101,8 +101,6 @@ gboolean vr_peer_client_put_attachment(VrPeerClient *self, const char *uuid, con
 VrRecoveryPoint *vr_peer_client_commit(VrPeerClient *self, const char *uuid,
                                        const VrCycleCommit *commit, GCancellable *cancel,
                                        GError **error);
-gboolean vr_peer_client_abort(VrPeerClient *self, const char *uuid, const char *cycle,
-                              GCancellable *cancel, GError **error);
 
 /** Recovery points in one answer: those behind the number that the request names. */
 #define VR_PEER_RPS_PAGE 1000u

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "policies/attachment.h"
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "storage/file_util.h"
@@ -355,10 +356,9 @@ vr_replica_domain_xml(VrReplica *self, guint64 number, GError **error)
 char *
 vr_replica_attachment(VrReplica *self, guint64 number, const char *name)
 {
-    static const char *const names[] = {"nvram", "kernel", "initrd", "dtb", NULL};
     g_autofree char *path = vr_replica_path(self, "rp/%" G_GUINT64_FORMAT "/%s", number, name);
 
-    if (!g_strv_contains(names, name) || !g_file_test(path, G_FILE_TEST_IS_REGULAR))
+    if (!vr_attachment_name_known(name) || !g_file_test(path, G_FILE_TEST_IS_REGULAR))
         return NULL;
     return g_steal_pointer(&path);
 }

@@ -57,11 +57,12 @@ GBytes *vr_replica_head_sums(VrReplica *self, const char *disk, guint64 from, gu
                              GError **error);
 
 /** (T2) One body of frames. All or error; frames before a bad one may be stored, which is harmless.
- * Errors: INVALID, CORRUPT, NO_SPACE, NOT_FOUND (cycle not open). */
+ * Errors: INVALID, CORRUPT, NO_SPACE, TRANSIENT ("cycle-unknown": it is not open, begin again;
+ * "no-memory"). */
 gboolean vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize len,
                           GError **error);
 
-/** Content of an attachment ("nvram", "kernel", "initrd", "dtb"), at most 512 MiB, named by its
+/** Content of an attachment (vr_attachment_kind_name()), at most 512 MiB, named by its
  * digest; stored once. */
 gboolean vr_replica_has_attachment(VrReplica *self, const char *sha256);
 gboolean vr_replica_put_attachment(VrReplica *self, const char *cycle, const char *sha256, int fd,
@@ -74,7 +75,7 @@ char *vr_replica_cycle_dir(VrReplica *self, const char *cycle, GError **error);
  * vr_replica_commit: (T3 .. T7)
  *
  * Repeating after success gives the same answer. Errors: CORRUPT "root-differs" (cycle dropped,
- * nothing listed), NOT_FOUND (cycle unknown), NO_SPACE.
+ * nothing listed), TRANSIENT "cycle-unknown" (it is not open: begin again), NO_SPACE.
  */
 VrRecoveryPoint *vr_replica_commit(VrReplica *self, const VrCycleCommit *commit, GError **error);
 

@@ -191,8 +191,7 @@ static gboolean
 step_thaw(Probe *probe)
 {
     vr_point_thaw(probe->point);
-    printf("consistency %s frozen %u ms\n", vr_consistency_name(vr_point_consistency(probe->point)),
-           vr_point_frozen_ms(probe->point));
+    printf("consistency %s\n", vr_consistency_name(vr_point_consistency(probe->point)));
     return TRUE;
 }
 

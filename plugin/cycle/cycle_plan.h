@@ -41,8 +41,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrCyclePlan, vr_cycle_plan_free)
 VrCyclePlan *vr_cycle_plan_decide(const VrProtection *row, const VrDomInfo *info,
                                   const GPtrArray *disks, gboolean final, GError **error);
 
-/** Errors: NOT_FOUND (domain), REFUSED (no disk left, domain runs but @final), CONFLICT
- * "domain-stopping", TRANSIENT. */
+/** Errors: NOT_FOUND (domain), REFUSED ("no-disks", "domain-running" though @final), TRANSIENT
+ * ("domain-stopping", "disk-not-readable"), those of libvirt. */
 VrCyclePlan *vr_cycle_plan_new(VrApp *app, const VrProtection *row, gboolean final, GError **error);
 
 /** Identity of the disks for VrProtection.disks. (transfer full) */

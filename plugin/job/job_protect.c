@@ -257,6 +257,15 @@ undo(VrJob *job, VrApp *app, GError *cause, GError **error)
     return FALSE;
 }
 
+/* Every step can be repeated without harm. */
+static gboolean
+may_succeed(const GError *error)
+{
+    VrRetryClass class = vr_error_retry_class(error);
+
+    return class == VR_RETRY_AGAIN || class == VR_RETRY_UNSURE;
+}
+
 static gboolean
 create_and_replicate(VrJob *job, VrApp *app, GError **error)
 {
@@ -266,7 +275,7 @@ create_and_replicate(VrJob *job, VrApp *app, GError **error)
         if (step_create(job, app, &local) && step_replicate(job, app, &local) &&
             step_finalize(job, app, &local))
             return TRUE;
-        if (vr_retry_classify(local) != VR_RETRY_AGAIN) {
+        if (!may_succeed(local)) {
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }

@@ -229,14 +229,6 @@ cycle_grows(gpointer data, const char *uuid, const char *peer, const char *cycle
 }
 
 static void
-cycle_dropped(gpointer data, const char *uuid, const char *peer, const char *cycle)
-{
-    VrApp *app = data;
-
-    vr_peer_quota_end(app->quota, peer, uuid, cycle);
-}
-
-static void
 replica_done(gpointer data, VrReplica *done)
 {
     VrApp *app = data;
@@ -310,7 +302,6 @@ const VrPeerServerOps vr_peer_ops = {
     .replica = replica,
     .cycle_begun = cycle_begun,
     .cycle_grows = cycle_grows,
-    .cycle_dropped = cycle_dropped,
     .replica_done = replica_done,
     .may_commit = may_commit,
     .cycle_committed = cycle_committed,

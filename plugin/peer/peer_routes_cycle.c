@@ -396,23 +396,6 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
     return TRUE;
 }
 
-static gboolean
-handle_abort(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
-             GError **error)
-{
-    VrPeerServer *self = data;
-    const char *cycle = cycle_of(request, error);
-    g_auto(Guard) guard = {0};
-
-    if (!cycle || !open_replica_to_write(self, request, &guard, error) ||
-        !vr_replica_abort(guard.replica, cycle, error))
-        return FALSE;
-    if (self->ops->cycle_dropped)
-        self->ops->cycle_dropped(self->data, vr_http_request_param(request, "uuid"),
-                                 vr_http_request_peer(request), cycle);
-    return TRUE;
-}
-
 #define PROTECTION "/v1/peer/protections/{uuid}"
 #define CYCLE PROTECTION "/cycles/{cycle}"
 
@@ -427,7 +410,6 @@ vr_peer_routes_cycle(VrHttpServer *http, VrPeerServer *self)
          FALSE},
         {"POST", PROTECTION "/cycles", handle_begin, VR_HTTP_BODY_JSON, 0, FALSE},
         {"GET", CYCLE, handle_status, VR_HTTP_BODY_NONE, 0, FALSE},
-        {"DELETE", CYCLE, handle_abort, VR_HTTP_BODY_NONE, 0, FALSE},
         {"GET", CYCLE "/held", handle_held, VR_HTTP_BODY_NONE, 0, FALSE, NULL, RECORDS_MEMORY},
         {"PUT", CYCLE "/chunks", handle_chunks, VR_HTTP_BODY_BYTES, VR_BODY_MAX + 4096, FALSE,
          admit_to_cycle},

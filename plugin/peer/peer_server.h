@@ -57,9 +57,6 @@ typedef struct {
     /** Before @bytes more are stored for @cycle. NO_SPACE likewise. */
     gboolean (*cycle_grows)(gpointer data, const char *uuid, const char *peer, const char *cycle,
                             guint64 bytes, GError **error); /* nullable */
-    /** There is no data of @cycle any more. */
-    void (*cycle_dropped)(gpointer data, const char *uuid, const char *peer,
-                          const char *cycle); /* nullable */
 } VrPeerServerOps;
 
 /** @state, @identity, @ops, @data: borrowed, outlive the server. @name: of this host. */

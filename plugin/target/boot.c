@@ -5,6 +5,7 @@
 
 #include "plugin/check.h"
 #include "plugin/target_domain.h"
+#include "policies/attachment.h"
 #include "policies/error.h"
 #include "qmp/domain_mark.h"
 #include "qmp/domain_ops.h"
@@ -13,8 +14,6 @@
 #include "storage/run_program.h"
 
 #define RUNNING_TIMEOUT_MS 60000
-
-static const char *const attachment_names[] = {"nvram", "kernel", "initrd", "dtb"};
 
 static GHashTable *
 new_paths(void)
@@ -123,8 +122,9 @@ make_files(const VrBoot *boot, VrReplica *replica, VrTargetFiles *files, GError 
         !vr_make_dir(boot->dir, 0711, error) ||
         !make_overlays(boot, replica, files->disk_paths, error))
         return FALSE;
-    for (guint i = 0; i < G_N_ELEMENTS(attachment_names); i++) {
-        if (!copy_attachment(boot, replica, attachment_names[i], files->attachments, error))
+    for (guint kind = 0; kind < VR_ATTACHMENT_LAST; kind++) {
+        if (!copy_attachment(boot, replica, vr_attachment_kind_name(kind), files->attachments,
+                             error))
             return FALSE;
     }
     return vr_fsync_dir(boot->dir, error);

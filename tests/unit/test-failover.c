@@ -142,7 +142,7 @@ host_set_up(TestHost *host, guint index, const char *name)
     g_assert_true(vr_make_dir(store, 0711, NULL) && vr_make_dir(manifests, 0700, NULL));
     g_assert_true(vr_state_store_put(app->state, &(VrStoreRow){(char *) "default", store}, NULL));
     app->policies = vr_policy_files_new(host->dir);
-    app->fence = vr_fence_new(host->dir);
+    app->fence = vr_fence_new(host->dir, name);
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
     app->replicas = vr_replicas_new(app->state, manifests);

@@ -138,9 +138,6 @@ test_warnings(void)
     in.fence_action = "Look.";
     assert_only(&in, VR_HEALTH_WARNING, "fence-unknown");
     in = healthy();
-    in.clock_jumped = TRUE;
-    assert_only(&in, VR_HEALTH_WARNING, "clock-jumped");
-    in = healthy();
     in.state = VR_PROTECTION_PAUSED;
     assert_only(&in, VR_HEALTH_WARNING, "paused");
     in.state = VR_PROTECTION_FAILED_OVER;
@@ -157,10 +154,6 @@ test_critical(void)
     in.last_error = error;
     assert_only(&in, VR_HEALTH_OK, NULL);
     in.blocked = TRUE;
-    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
-    in.state = VR_PROTECTION_ERROR;
-    assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
-    in.last_error = NULL;
     assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
     in = healthy();
     in.state = VR_PROTECTION_RESYNC_NEEDED;

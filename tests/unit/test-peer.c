@@ -271,7 +271,6 @@ static const Route all_routes[] = {
     {"HEAD", "/v1/peer/protections/%s/attachments/" CYCLE CYCLE},
     {"PUT", "/v1/peer/protections/%s/cycles/" CYCLE "/attachments/" CYCLE CYCLE},
     {"POST", "/v1/peer/protections/%s/cycles/" CYCLE "/commit"},
-    {"DELETE", "/v1/peer/protections/%s/cycles/" CYCLE},
 };
 
 static char *
@@ -677,9 +676,6 @@ test_cycle(Fixture *f, gconstpointer data)
         vr_peer_client_sums(client, UUID, "vda", DISK_CHUNKS, collect, &collected, NULL, &error));
     g_assert_no_error(error);
     g_assert_cmpuint(collected.n, ==, DISK_CHUNKS / 2);
-    g_assert_true(
-        vr_peer_client_abort(client, UUID, "00000000000000000000000000000000", NULL, &error));
-    g_assert_no_error(error);
     g_ptr_array_unref(commit.attachments);
     free_begin(begin);
     vr_peer_sink_free(sink);
@@ -824,7 +820,7 @@ test_attachments(Fixture *f, gconstpointer data)
     first = vr_attachments_send(client, UUID, NULL, CYCLE, &model, NULL, &error);
     g_assert_no_error(error);
     g_assert_true(is_stored(client, "kernel"));
-    g_assert_true(vr_peer_client_abort(client, UUID, CYCLE, NULL, &error));
+    g_assert_true(vr_replica_destroy(f->replica, &error));
     g_assert_false(is_stored(client, "kernel"));
 
     begin(client, CYCLE2);
@@ -865,7 +861,6 @@ test_failed_over(Fixture *f, gconstpointer data)
         {"PUT", "/v1/peer/protections/%s/cycles/" CYCLE "/chunks"},
         {"PUT", "/v1/peer/protections/%s/cycles/" CYCLE "/attachments/" CYCLE CYCLE},
         {"POST", "/v1/peer/protections/%s/cycles/" CYCLE "/commit"},
-        {"DELETE", "/v1/peer/protections/%s/cycles/" CYCLE},
     };
     g_autoptr(VrPeerClient) client = client_of(f, f->client_id);
     g_autoptr(GPtrArray) rps = NULL;
@@ -879,23 +874,6 @@ test_failed_over(Fixture *f, gconstpointer data)
     }
     rps = vr_peer_client_rps(client, UUID, NULL, NULL);
     g_assert_nonnull(rps);
-}
-
-static void
-test_abort(Fixture *f, gconstpointer data)
-{
-    g_autoptr(VrPeerClient) client = client_of(f, f->client_id);
-    VrCycleBegin *begin = begin_of(CYCLE);
-    g_autoptr(GError) error = NULL;
-    guint64 held;
-
-    g_assert_true(vr_peer_client_begin(client, UUID, begin, &held, NULL, &error));
-    assert_status(client, CYCLE, VR_CYCLE_OPEN);
-    g_assert_true(vr_peer_client_abort(client, UUID, CYCLE, NULL, &error));
-    assert_status(client, CYCLE, VR_CYCLE_UNKNOWN);
-    g_assert_false(vr_peer_client_chunks(client, UUID, CYCLE, "x", 1, NULL, &error));
-    g_assert_nonnull(error);
-    free_begin(begin);
 }
 
 int
@@ -914,6 +892,5 @@ main(int argc, char **argv)
     ADD("attachments", test_attachments);
     ADD("attachment-changes", test_attachment_changes);
     ADD("failed-over", test_failed_over);
-    ADD("abort", test_abort);
     return g_test_run();
 }
