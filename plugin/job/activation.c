@@ -84,16 +84,15 @@ static gboolean
 load(Activation *self, VrApp *app, const char *uuid, JsonNode *request, GError **error)
 {
     JsonObject *object = vr_json_object(request, "activate", error);
-    JsonNode *networks;
 
     self->app = app;
     self->line = object ? vr_json_string(object, "generation", 4096, error) : NULL;
     self->root = self->line ? vr_json_string(object, "root", 64, error) : NULL;
     if (self->root == NULL || !vr_json_uint(object, "number", G_MAXINT64, &self->number, error))
         return FALSE;
-    self->autostart = json_object_get_boolean_member_with_default(object, "autostart", FALSE);
-    networks = json_object_get_member(object, "networks");
-    self->networks = vr_json_as_array(networks);
+    if (!vr_json_bool_opt(object, "autostart", FALSE, &self->autostart, error) ||
+        !vr_json_array_opt(object, "networks", VR_NETWORKS_SENT_MAX, &self->networks, error))
+        return FALSE;
     self->generation = vr_generation_from_line(self->line, error);
     self->row = self->generation ? vr_state_protection_get(app->state, uuid, error) : NULL;
     if (self->row == NULL || !is_target(app, self->row, error))

@@ -36,7 +36,6 @@ static gboolean
 read_put(JsonNode *request, Put *put, GError **error)
 {
     JsonObject *object = vr_json_object(request, "protection", error);
-    JsonNode *networks;
 
     if (object == NULL || (put->name = vr_json_string(object, "name", 255, error)) == NULL ||
         (put->store = vr_json_string(object, "store", VR_NAME_MAX, error)) == NULL ||
@@ -46,9 +45,7 @@ read_put(JsonNode *request, Put *put, GError **error)
         (put->exclude = vr_json_string(object, "exclude", 4096, error)) == NULL ||
         (put->xml = vr_json_string(object, "xml", VR_DOMAIN_XML_MAX, error)) == NULL)
         return FALSE;
-    networks = json_object_get_member(object, "networks");
-    put->networks = vr_json_as_array(networks);
-    return TRUE;
+    return vr_json_array_opt(object, "networks", VR_NETWORKS_SENT_MAX, &put->networks, error);
 }
 
 static gboolean
@@ -174,7 +171,7 @@ protection_put(gpointer data, const char *peer, const char *uuid, JsonNode *requ
     g_autoptr(VrDomainModel) model = NULL;
     g_autoptr(VrProtection) row = NULL;
     gboolean created;
-    Put put;
+    Put put = {0};
 
     if (!read_put(request, &put, error) || !policy_is_valid(&put, error))
         return NULL;
