@@ -17,6 +17,7 @@
 
 #define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
 #define FENCE_WAIT_MS 30000
+#define FINDINGS_MAX 500u
 #define STORE_MIN_FREE (G_GUINT64_CONSTANT(256) << 20)
 
 void
@@ -210,17 +211,19 @@ target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer
     return node;
 }
 
-static void
-merge_answer(JsonNode *answer, VrFindings *findings)
+static gboolean
+merge_answer(JsonNode *answer, VrFindings *findings, GError **error)
 {
-    JsonArray *array = vr_json_array_in(vr_json_as_object(answer), "findings");
+    JsonArray *array = NULL;
 
-    for (guint i = 0; array != NULL && i < MIN(json_array_get_length(array), 500u); i++) {
-        JsonObject *entry = vr_json_object_at(array, i);
+    if (!vr_json_array_opt(json_node_get_object(answer), "findings", FINDINGS_MAX, &array, error))
+        return FALSE;
+    for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
+        JsonObject *entry = vr_json_object(json_array_get_element(array, i), "a finding", error);
         const char *severity, *code, *message, *action;
 
         if (entry == NULL)
-            continue;
+            return FALSE;
         severity = vr_json_text_in(entry, "severity", "error");
         code = vr_json_text_in(entry, "code", "unknown");
         message = vr_json_text_in(entry, "message", "");
@@ -229,6 +232,7 @@ merge_answer(JsonNode *answer, VrFindings *findings)
                         strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
                         code, action, "%s", message);
     }
+    return TRUE;
 }
 
 static gboolean
@@ -239,10 +243,7 @@ ask_peer(VrApp *app, const VrCheckWanted *wanted, VrPeerClient *peer, const char
     g_autoptr(JsonNode) answer =
         request ? vr_peer_client_check(peer, request, cancel, error) : NULL;
 
-    if (answer == NULL)
-        return FALSE;
-    merge_answer(answer, findings);
-    return TRUE;
+    return answer != NULL && merge_answer(answer, findings, error);
 }
 
 gboolean
@@ -362,9 +363,11 @@ vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
     const char *xml = object ? vr_json_string(object, "xml", VR_DOMAIN_XML_MAX, error) : NULL;
     const char *store = xml ? vr_json_string(object, "store", VR_NAME_MAX, error) : NULL;
     g_autoptr(VrDomainModel) model = store ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
-    JsonNode *sent = model ? json_object_get_member(object, "networks") : NULL;
+    JsonArray *sent = NULL;
     g_autoptr(VrTargetNetworks) networks =
-        model ? vr_target_networks(app, peer, vr_json_as_array(sent), error) : NULL;
+        model && vr_json_array_opt(object, "networks", VR_NETWORKS_SENT_MAX, &sent, error)
+            ? vr_target_networks(app, peer, sent, error)
+            : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
 
     if (networks == NULL || !vr_target_check_domain(app, model, networks, findings, error) ||

@@ -6,6 +6,9 @@
 
 G_BEGIN_DECLS
 
+/** Entries of a network map in a message. */
+#define VR_NETWORKS_SENT_MAX 500u
+
 /** SECTION: a peer's domain on this host: its capabilities asked, its networks mapped, its XML
  * written anew. */
 

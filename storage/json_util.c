@@ -400,6 +400,45 @@ vr_json_string(JsonObject *object, const char *key, gsize max, GError **error)
 }
 
 gboolean
+vr_json_bool_opt(JsonObject *object, const char *key, gboolean fallback, gboolean *ret,
+                 GError **error)
+{
+    JsonNode *node = json_object_get_member(object, key);
+
+    if (!node || JSON_NODE_HOLDS_NULL(node)) {
+        *ret = fallback;
+        return TRUE;
+    }
+    if (!JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_BOOLEAN) {
+        bad_message(error, key, "is neither true nor false");
+        return FALSE;
+    }
+    *ret = json_node_get_boolean(node);
+    return TRUE;
+}
+
+gboolean
+vr_json_array_opt(JsonObject *object, const char *key, guint max, JsonArray **ret, GError **error)
+{
+    JsonNode *node = json_object_get_member(object, key);
+
+    if (!node || JSON_NODE_HOLDS_NULL(node)) {
+        *ret = NULL;
+        return TRUE;
+    }
+    if (!JSON_NODE_HOLDS_ARRAY(node)) {
+        bad_message(error, key, "is not an array");
+        return FALSE;
+    }
+    if (json_array_get_length(json_node_get_array(node)) > max) {
+        bad_message(error, key, "has too many elements");
+        return FALSE;
+    }
+    *ret = json_node_get_array(node);
+    return TRUE;
+}
+
+gboolean
 vr_json_uint(JsonObject *object, const char *key, guint64 max, guint64 *ret, GError **error)
 {
     JsonNode *node = json_object_get_member(object, key);

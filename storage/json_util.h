@@ -48,6 +48,13 @@ const char *vr_json_string(JsonObject *object, const char *key, gsize max, GErro
 /** NULL without error if missing or null. */
 gboolean vr_json_string_opt(JsonObject *object, const char *key, gsize max, const char **ret,
                             GError **error);
+/** @fallback without error if missing or null. Errors: INVALID "bad-message". */
+gboolean vr_json_bool_opt(JsonObject *object, const char *key, gboolean fallback, gboolean *ret,
+                          GError **error);
+/** NULL without error if missing or null; borrowed. Errors: INVALID "bad-message" if it is no array
+ * or has more than @max elements. */
+gboolean vr_json_array_opt(JsonObject *object, const char *key, guint max, JsonArray **ret,
+                           GError **error);
 /** 0 .. @max. Errors: INVALID "bad-message". */
 gboolean vr_json_uint(JsonObject *object, const char *key, guint64 max, guint64 *ret,
                       GError **error);

@@ -455,14 +455,9 @@ vr_peer_client_has_attachment(VrPeerClient *self, const char *uuid, const char *
     g_autofree char *rest = g_strconcat("/attachments/", sha256, NULL);
     g_autofree char *path = protection_path(uuid, rest);
     g_autoptr(JsonNode) answer = object_call(self, "GET", path, NULL, cancel, error);
-    JsonNode *has;
 
-    if (!answer)
-        return FALSE;
-    has = json_object_get_member(json_node_get_object(answer), "stored");
-    *ret_has = has && JSON_NODE_HOLDS_VALUE(has) &&
-               json_node_get_value_type(has) == G_TYPE_BOOLEAN && json_node_get_boolean(has);
-    return TRUE;
+    return answer &&
+           vr_json_bool_opt(json_node_get_object(answer), "stored", FALSE, ret_has, error);
 }
 
 gboolean

@@ -5,6 +5,7 @@
 
 #include "plugin/check.h"
 #include "plugin/ownership.h"
+#include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/ids.h"
@@ -45,7 +46,8 @@ read_put(JsonNode *request, Put *put, GError **error)
         (put->exclude = vr_json_string(object, "exclude", 4096, error)) == NULL ||
         (put->xml = vr_json_string(object, "xml", VR_DOMAIN_XML_MAX, error)) == NULL)
         return FALSE;
-    put->networks = vr_json_array_in(object, "networks");
+    if (!vr_json_array_opt(object, "networks", VR_NETWORKS_SENT_MAX, &put->networks, error))
+        return FALSE;
     put->parsed = vr_policy_parse(put->policy, "policy of the source", put->policy_text,
                                   strlen(put->policy_text), error);
     put->model = put->parsed ? vr_domain_model_parse(put->xml, strlen(put->xml), error) : NULL;

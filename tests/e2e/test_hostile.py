@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Peers that lie, repeat, flood and send what nobody asked for: what was tried once and must not work."""
+import contextlib
+import os
+import time
+import uuid as uuidlib
+
+import hostile
+import lab
+import ops
+from hostile import CHUNK, Peer, Replica, domain, frame, random_id, slug, strangers
+from protected import Protected
+
+KEEP = "[policy]\ninterval=5s\nkeep-all=24h\nkeep-hourly=24\nkeep-daily=7\n"
+MEMORY_MIB = 64 + 2 * 32  # of the daemon with two transfers under way
+WRONG = [None, True, 1, -1, 1.5, "", "x", [], {}, [1], [None], {"a": 1}, [[[]]], 1 << 62]
+
+
+@contextlib.contextmanager
+def source_peer():
+    """(kvm1's key in hostile hands, kvm2); paired hosts without anything else, before and after."""
+    kvm1, kvm2 = ops.paired()
+    begin = len(kvm2.daemon_log())
+    peer = Peer(kvm1, kvm2)
+    try:
+        yield peer, kvm2
+        assert "assertion" not in kvm2.daemon_log()[begin:], "a GLib assertion failed on the target"
+        assert kvm2.daemon("state") == "running"
+    finally:
+        peer.close()
+        ops.reset()
+
+
+def victim(host, name="victim"):
+    """A domain of the host that has nothing to do with replication."""
+    uuid = str(uuidlib.uuid4())
+    host.run("virsh", "-q", "define", "/dev/stdin", stdin=domain(uuid, name, disks=()))
+    return uuid
+
+
+# identity and state
+
+
+def test_commit_names_another_domain():
+    with source_peer() as (peer, kvm2):
+        uuid = victim(kvm2)
+        before = kvm2.virsh("dumpxml", "--inactive", uuid)
+        replica = Replica(peer)
+        assert replica.first[0] == 200, replica.first
+        answer = replica.cycle(b"B", domain(uuid, "victim"))
+        if slug(answer) == "":
+            replica.peer.activate(replica.uuid, replica.child(peer.target_fingerprint()), peer.head(replica.uuid))
+        assert kvm2.virsh("dumpxml", "--inactive", uuid) == before, "a peer redefined a domain of this host"
+        assert slug(answer) == "uuid-differs", answer
+        assert peer.numbers(replica.uuid) == [1]
+        # the right UUID under the victim's name is not a way either
+        answer = replica.cycle(b"C", domain(replica.uuid, "victim"))
+        peer.activate(replica.uuid, replica.child(peer.target_fingerprint()), peer.head(replica.uuid))
+        assert kvm2.virsh("dumpxml", "--inactive", uuid) == before, "a peer took a domain's name"
+        assert kvm2.virsh("domuuid", "victim") == uuid
+
+
+def test_commit_that_cannot_boot():
+    """What could never be defined here is said at COMMIT, not on the day of the failover."""
+    with source_peer() as (peer, _):
+        replica = Replica(peer)
+        for xml in (domain(replica.uuid, replica.name, machine="pc-q35-99.9"),
+                    domain(replica.uuid, replica.name, disks=("vda", "vdb")),
+                    "<domain/>", "no xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><domain>&b;</domain>"):
+            answer = replica.cycle(b"B", xml)
+            assert answer[0] in (400, 409, 422), f"{xml[:60]}: {answer}"
+        assert peer.numbers(replica.uuid) == [1]
+        assert replica.cycle(b"B")[0] == 200
+
+
+def test_activate_again():
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        owner, head = peer.target_fingerprint(), peer.head(replica.uuid)
+        first = replica.child(owner)
+        answer = peer.activate(replica.uuid, first, head)
+        assert answer[0] == 200 and answer[1]["running"], answer
+        begun = kvm2.virsh("domid", replica.uuid)
+        disks = kvm2.virsh("domblklist", replica.uuid)
+        files = sorted(p for p, kind in kvm2.tree(f"{lab.STORE}/{replica.uuid}").items() if kind == "f")
+        for line in (replica.child(owner, first.split()[1]), first.replace("1 ", "2 ", 1), replica.child(owner)):
+            again = peer.activate(replica.uuid, line, head)
+            assert again[0] == 409 and slug(again), f"{line}: {again}"
+        assert peer.activate(replica.uuid, first, head)[0] == 200, "the same once more is harmless"
+        assert kvm2.virsh("domid", replica.uuid) == begun and kvm2.virsh("domblklist", replica.uuid) == disks
+        assert sorted(p for p, kind in kvm2.tree(f"{lab.STORE}/{replica.uuid}").items() if kind == "f") == files
+
+
+def test_calls_out_of_their_state():
+    """After the failover nothing of the old source's reaches the replica; before it, repeating is harmless."""
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        uuid, cycle = replica.uuid, random_id()
+        head = peer.head(uuid)
+        assert peer.begin(uuid, cycle, replica.generation, head)[0] == 200
+        assert peer.begin(uuid, cycle, replica.generation, head)[0] == 200, "BEGIN twice"
+        assert peer.chunks(uuid, random_id(), frame(0, 0, b"x" * CHUNK))[0] >= 400, "chunks of no cycle"
+        assert peer.commit(uuid, random_id(), "0" * 64, replica.xml)[0] >= 400, "COMMIT of no cycle"
+        answer = peer.activate(uuid, replica.child(peer.target_fingerprint()), head)
+        assert answer[0] == 200 and answer[1]["running"], answer
+        begun = kvm2.virsh("domid", uuid)
+        for what, answer in (
+                ("PUT", peer.put(uuid, replica.xml, replica.line)),
+                ("BEGIN", peer.begin(uuid, random_id(), replica.generation, head)),
+                ("chunks", peer.chunks(uuid, cycle, frame(0, 1, b"y" * CHUNK))),
+                ("attachment", peer.request("PUT", peer.protection(uuid, f"/cycles/{cycle}/attachments/{'0' * 64}"),
+                                            b"x" * 100)),
+                ("COMMIT", peer.commit(uuid, cycle, head["root"], replica.xml)),
+                ("abort", peer.request("DELETE", peer.protection(uuid, f"/cycles/{cycle}"))),
+                ("DELETE", peer.delete(uuid))):
+            assert answer[0] == 409 and slug(answer), f"{what} after the failover: {answer}"
+        assert kvm2.virsh("domid", uuid) == begun
+        assert kvm2.vr("info", uuid)["state"] == "failed-over"
+
+
+def test_put_beside_activate():
+    """However they fall: the owner stays the one that the activation made."""
+    with source_peer() as (peer, kvm2):
+        for _ in range(3):
+            replica = Replica(peer)
+            head, line = peer.head(replica.uuid), replica.child(peer.target_fingerprint())
+
+            def put(stop, replica=replica):
+                other = peer.again()
+                while not stop.is_set():
+                    with contextlib.suppress(OSError):
+                        other.put(replica.uuid, replica.xml, replica.line)
+                other.close()
+            with hostile.Threads(3, put):
+                answer = peer.activate(replica.uuid, line, head)
+                time.sleep(0.3)
+            assert answer[0] == 200 and answer[1]["running"], answer
+            info = kvm2.vr("info", replica.uuid)
+            assert info["state"] == "failed-over", info
+            assert line.split()[1] in str(ops.rows(kvm2)["protection"]), "the old source owns it again"
+
+
+def test_retention_is_not_the_sources():
+    """Neither a policy that keeps nothing, nor DELETE, nor times of another century take what is there."""
+    with source_peer() as (peer, kvm2):
+        for mode in ("future", "past", "policy", "delete"):
+            replica = Replica(peer, name="kept-" + mode, policy=KEEP)
+            now = time.time() * 1e6
+            for i in range(4):
+                assert replica.cycle(bytes([i + 66]), time_us=now - 3600e6 * (4 - i))[0] == 200
+            before = peer.numbers(replica.uuid)
+            assert len(before) == 5
+            if mode == "future":
+                for k in range(2):
+                    replica.cycle(bytes([90 + k]), time_us=now + 10 * 365 * 86400e6 + k)
+            elif mode == "past":
+                replica.cycle(b"Z", time_us=0)
+            elif mode == "policy":
+                peer.put(replica.uuid, replica.xml, replica.line,
+                         "[policy]\ninterval=1s\nkeep-all=1s\nkeep-hourly=0\nkeep-daily=0\n")
+                replica.cycle(b"Z")
+            else:
+                assert peer.delete(replica.uuid)[0] == 200, "DELETE ends the replication"
+            time.sleep(3)
+            listed = ops.points(kvm2, replica.uuid)
+            assert set(before) <= set(listed), f"{mode}: {before} -> {listed}"
+
+
+def test_network_of_the_targets_choice():
+    with source_peer() as (peer, kvm2):
+        kvm2.run("virsh", "-q", "net-define", "/dev/stdin",
+                 stdin="<network><name>inner</name><bridge name='virbr-inner' stp='off' delay='0'/></network>")
+        try:
+            kvm2.virsh("net-start", "inner")
+            replica = Replica(peer, networks=[{"source": "whatever", "target": "inner"}],
+                              interfaces="<interface type='network'><source network='whatever'/>"
+                              "<model type='virtio'/></interface>")
+            answers = [replica.made]
+            if replica.made[0] == 200:
+                answers += [replica.first, peer.activate(
+                    replica.uuid, replica.child(peer.target_fingerprint()), peer.head(replica.uuid),
+                    [{"source": "whatever", "target": "inner"}])]
+            running = replica.uuid in kvm2.virsh("list", "--uuid")
+            assert not running, "a source chose a network that it was not given"
+            assert "network-not-offered" in [slug(a) for a in answers], answers
+        finally:
+            kvm2.run("virsh", "-q", "net-destroy", "inner", check=False)
+            kvm2.run("virsh", "-q", "net-undefine", "inner", check=False)
+
+
+def test_target_alone_stops_no_guest():
+    with Protected("hostage") as p:
+        target = Peer(p.target, p.source)
+        for body in ({"force": True}, {}, None, {"force": "yes"}):
+            answer = target.action(p.guest.uuid, "planned-failover", body)
+            assert slug(answer) == "remote-failover-not-allowed", answer
+        target.close()
+        time.sleep(2)
+        assert p.source.virsh("domstate", p.guest.name) == "running"
+        p.serial.wait_ack(more=3)
+
+
+def test_disk_named_like_a_directory():
+    """Nothing of the replica's own is removed by an activation or its undoing, whatever the disks are called."""
+    with source_peer() as (peer, kvm2):
+        for name in ("active", "rp", "incoming", "attachments", "manifest"):
+            disks = (("vda", 1 << 20), (name, 1 << 20))
+            replica = Replica(peer, disks=disks)
+            if replica.made[0] != 200 or replica.first[0] != 200:
+                assert "bad-disk" in slug(replica.made) + slug(replica.first or (0, {})), (name, replica.first)
+                continue
+            before = ops.layers(kvm2, replica.uuid)
+            peer.activate(replica.uuid, replica.child(peer.target_fingerprint()), peer.head(replica.uuid))
+            assert ops.layers(kvm2, replica.uuid) == before, f"a disk named {name!r} lost its layers"
+            assert not kvm2.exists(f"{lab.STORE}/{replica.uuid}/active/1.qcow2"), name
+
+
+def test_activate_while_retention_merges():
+    with source_peer() as (peer, kvm2):
+        failures = []
+        for _ in range(4):
+            replica = Replica(peer, policy="[policy]\ninterval=1s\nkeep-all=720h\n")
+            root = replica.first[1]["root"]
+
+            def empty_cycle(replica=replica, root=root):
+                head, cycle = peer.head(replica.uuid), random_id()
+                assert peer.begin(replica.uuid, cycle, replica.generation, head)[0] == 200
+                return peer.commit(replica.uuid, cycle, root, replica.xml)[1]
+            for _ in range(15):
+                head = empty_cycle()
+            peer.put(replica.uuid, replica.xml, replica.line,
+                     "[policy]\ninterval=1s\nkeep-all=1s\nkeep-hourly=0\nkeep-daily=0\n")
+            head = empty_cycle()  # what follows runs beside the merges
+            answer = peer.activate(replica.uuid, replica.child(peer.target_fingerprint()), head)
+            if answer[0] != 200 or not answer[1].get("running"):
+                failures.append(answer)
+            else:
+                kvm2.virsh("destroy", replica.uuid)
+        assert not failures, f"{len(failures)} of 4: {failures[0]}"
+
+
+# messages
+
+
+def test_wrong_types():
+    """Every field of every message with every type it does not have: an answer, an unbroken daemon, nothing made."""
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        uuid, head, cycle = replica.uuid, peer.head(replica.uuid), random_id()
+        line = replica.child(peer.target_fingerprint())
+        put = {"name": "n", "store": "default", "policy": "fast", "policy_text": hostile.POLICY,
+               "generation": replica.line, "exclude": "", "xml": replica.xml, "networks": []}
+        begin = {"cycle": cycle, "kind": "delta", "generation": replica.generation, "base_number": head["number"],
+                 "base_cycle": head["cycle"], "disks": [{"name": "vda", "size": 1 << 20}]}
+        commit = {"cycle": cycle, "time_us": 1, "consistency": "crash", "root": "1" * 64, "domain_xml": replica.xml,
+                  "attachments": [{"name": "nvram", "size": 1, "sha256": "0" * 64}]}
+        activate = {"generation": line, "root": "1" * 64, "number": head["number"], "networks": []}
+        paths = (("PUT", "", put), ("POST", "/cycles", begin), ("POST", f"/cycles/{cycle}/commit", commit),
+                 ("POST", "/action/activate", activate), ("POST", "/action/deactivate", {"generation": line}),
+                 ("POST", "/action/planned-failover", {"force": True}), ("POST", "/action/finalize", {}))
+        for method, rest, message in paths:
+            for wrong in WRONG:
+                for key in message:
+                    answer = peer.request(method, peer.protection(uuid, rest), {**message, key: wrong})
+                    assert answer[0] < 500 or answer[0] == 503, (rest, key, wrong, answer)
+                if not isinstance(wrong, dict):
+                    answer = peer.request(method, peer.protection(uuid, rest), [wrong])
+                    assert answer[0] == 400, (rest, wrong, answer)
+        for key in ("xml", "store", "networks"):
+            for wrong in WRONG:
+                answer = peer.request("POST", "/v1/peer/check", {"xml": replica.xml, "store": "default", key: wrong})
+                assert answer[0] < 500, (key, wrong, answer)
+        for name in ("x" * 33, "ACTIVATE", "activate%20", "activate/", "..", "%2e%2e", "a%00b", "", "no-such-action"):
+            answer = peer.action(uuid, name)
+            assert answer[0] in (400, 404, 409), (name, answer)
+        assert peer.numbers(uuid) == [1] and replica.cycle(b"B")[0] == 200
+        assert uuid not in kvm2.virsh("list", "--uuid")
+
+
+def test_huge_and_deep_json():
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        pid = kvm2.daemon_pid()
+        before = hostile.rss_mib(pid)
+        path = peer.protection(replica.uuid, "/cycles")
+        for body in (b"[" * 500000, b"[" * 17 + b"]" * 17, b'{"a":' * 100000, b"[" + b"1," * 500000 + b"1]",
+                     b"[" + b"[]," * 300000 + b"1]", b"[" + b'{"a":1},' * 100000 + b"1]", b'{"a":"' + b"x" * 1000000,
+                     b'{"x":1' + b"".join(b',"k%d":1' % i for i in range(60000)) + b"}"):
+            answer = peer.request("POST", path, body[:1 << 20])
+            assert slug(answer) == "bad-json", answer
+        answer = peer.request("POST", path, b" " * ((1 << 20) + 1))
+        assert slug(answer) == "body-too-large", answer
+        assert hostile.rss_mib(pid) < before + 24, f"{before:.0f} -> {hostile.rss_mib(pid):.0f} MiB"
+
+
+def test_attachment_of_no_cycle():
+    """Refused before its content is read, and nothing of it lies anywhere."""
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        path = peer.protection(replica.uuid, f"/cycles/{random_id()}/attachments/{'0' * 64}")
+        tls = peer.handshake()
+        tls.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {512 << 20}\r\n\r\n".encode())
+        tls.settimeout(10)
+        status = tls.recv(4096).split()[1]
+        tls.close()
+        assert status in (b"503", b"404", b"409"), status
+        # of an open one it is spooled in the store, for as long as it lasts
+        cycle, head = random_id(), peer.head(replica.uuid)
+        assert peer.begin(replica.uuid, cycle, replica.generation, head)[0] == 200
+        pid = kvm2.daemon_pid()
+        tls = peer.handshake()
+        path = peer.protection(replica.uuid, f"/cycles/{cycle}/attachments/{'0' * 64}")
+        tls.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {8 << 20}\r\n\r\n".encode() + b"x" * (1 << 20))
+
+        def spooled():
+            found = []
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+            return [f for f in found if f.endswith("(deleted)") and f"incoming/{cycle}" in f]
+        lab.wait_for(spooled, 10, "the attachment is spooled in the cycle's directory")
+        tls.close()
+        lab.wait_for(lambda: not spooled(), 10, "the spooled attachment is gone")
+
+
+def test_paths():
+    with source_peer() as (peer, _):
+        for path in ("/v1/peer/protections/%00", "/v1/peer/hello%00", "/v1/peer//hello", "/v1/peer/../peer/hello",
+                     "/v1/peer%2fhello", "/v1/peer/%c0%ae%c0%ae/hello", "/v1/peer/hello?a=%00", "/v1/peer/hello?a=%ff"):
+            assert peer.request("GET", path)[0] in (400, 404), path
+        tls = peer.handshake()
+        tls.sendall(b"GET /v1/peer/hello\0x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 200 " not in tls.recv(4096)
+        tls.close()
+
+
+def test_joins():
+    """An attacker's wrong tokens are counted for it alone; from another address a right one gets in meanwhile."""
+    kvm1, kvm2 = ops.reset()
+    extra = "10.77.0.101"
+    kvm1.run("ip", "addr", "add", f"{extra}/24", "dev", "eth0", check=False)
+    try:
+        attacker = Peer(kvm1, kvm2, address=extra)
+        wrong = kvm2.vr("peer-invite", "--name", "mallory")["token"]
+        for _ in range(10):
+            assert slug(attacker.join(wrong, "mallory", proof="0" * 64)) == "join-proof"
+        assert slug(attacker.join(wrong, "mallory")) == "too-many-attempts"
+        attacker.close()
+        with hostile.mallory(kvm1, kvm2, "right") as peer:
+            assert peer.hello() == 200
+    finally:
+        kvm1.run("ip", "addr", "del", f"{extra}/24", "dev", "eth0", check=False)
+        ops.reset()
+
+
+# floods
+
+
+@contextlib.contextmanager
+def bystander():
+    """(source, target) with a protection at 5 s that has nothing to do with what happens inside."""
+    with ops.protected("bystander", {"interval": "5s", "rpo_target": "1min"}) as (guest, source, target):
+        lab.wait_for(lambda: len(ops.points(target, guest.name)) >= 2, 60, "cycles")
+        yield source, target
+
+
+def goes_on(target, seconds=25):
+    """The bystander has at least every second of its cycles (other work may run), and the daemon stays small."""
+    pid = target.daemon_pid()
+    before, began, most = ops.points(target, "bystander")[-1], time.monotonic(), 0
+    while time.monotonic() - began < seconds:
+        time.sleep(0.5)
+        most = max(most, hostile.rss_mib(pid))
+    after, passed = ops.points(target, "bystander")[-1], time.monotonic() - began
+    assert after - before >= passed / 10, f"{after - before} cycles in {passed:.0f} s"
+    assert most < MEMORY_MIB, f"the target's daemon took {most:.0f} MiB"
+
+
+def flooded_by_strangers(words):
+    with bystander() as (kvm1, kvm2):
+        with strangers(kvm1, kvm2, ("10.77.0.101", "10.77.0.102"), 200, words):
+            time.sleep(2)
+            for _ in range(5):
+                peer, began = Peer(kvm1, kvm2, timeout=8), time.monotonic()
+                assert peer.hello() == 200
+                assert time.monotonic() - began < 4
+                peer.close()
+            goes_on(kvm2)
+
+
+def test_idle_strangers():
+    """400 connections from two addresses that say nothing."""
+    flooded_by_strangers(b"")
+
+
+def test_half_handshakes():
+    """The same that begin a handshake and leave it there."""
+    flooded_by_strangers(b"\x16\x03\x01\x02")
+
+
+def test_greedy_peer():
+    """A paired peer that sends as much as it can on many connections."""
+    with bystander() as (kvm1, kvm2), hostile.mallory(kvm1, kvm2) as peer:
+        replica = Replica(peer, disks=(("vda", 64 << 20),))
+        assert replica.made[0] == 200 and replica.first[0] == 200, (replica.made, replica.first)
+        cycle = random_id()
+        assert peer.begin(replica.uuid, cycle, replica.generation, peer.head(replica.uuid), replica.disks)[0] == 200
+        body = b"".join(frame(0, n, os.urandom(CHUNK)) for n in range(120))
+        path = peer.protection(replica.uuid, f"/cycles/{cycle}/chunks")
+        answers = []
+
+        def send(stop):
+            mine = peer.again()
+            while not stop.is_set():
+                try:
+                    answers.append(mine.request("PUT", path, body)[0])
+                except OSError:
+                    time.sleep(0.1)
+            mine.close()
+
+        def stall(stop):
+            """Says that 8 MiB are coming and sends none of them; asks for lists and reads none."""
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    with peer.handshake() as tls:
+                        tls.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {8 << 20}\r\n\r\n".encode())
+                        stop.wait(2)
+        with hostile.Threads(60, send), hostile.Threads(20, stall):
+            goes_on(kvm2)
+            threads = len(os.listdir(f"/proc/{kvm2.daemon_pid()}/task"))
+        assert answers.count(200) + answers.count(204) > 0, "the greedy peer itself is served"
+        assert threads < 120, f"{threads} threads"
+        peer.close()
