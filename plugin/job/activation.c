@@ -332,13 +332,17 @@ static JsonNode *
 activate(Activation *self, GError **error)
 {
     g_autoptr(GError) undo = NULL;
+    JsonNode *node;
 
     if (strcmp(self->row->generation, self->line) == 0)
         return run_and_answer(self);
     if (!check_generation(self, error) || !check_head(self, error))
         return NULL;
-    if (prepare(self, error) && advance(self, error))
-        return vr_fault_point(VR_STEP_F4, error) ? run_and_answer(self) : NULL;
+    if (prepare(self, error) && advance(self, error)) {
+        node = vr_fault_point(VR_STEP_F4, error) ? run_and_answer(self) : NULL;
+        vr_replicas_refresh_index(self->app->replicas, self->row->uuid);
+        return node;
+    }
     if (!take_back(self->app, self->row, self->dir, &undo))
         g_warning("domain '%s': the failover that failed is not undone completely: %s",
                   self->row->name, undo->message);

@@ -3,9 +3,11 @@
 
 Programs run on a host through nsenter; files of a host are read through Host.path(). Everything times out.
 """
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import threading
@@ -502,12 +504,25 @@ def hosts():
     return [Host("kvm1"), Host("kvm2")]
 
 
-def pair(first, second):
-    """Pairs the two daemons if they are not yet, and maps prod to dr and back. Peers get the host's names."""
+def set_delete_grace(host, seconds, peer=None):
+    """How long the host keeps what a peer (or all that it knows) unprotects; a daemon reads it when it is asked."""
+    # by the directory that the host has mounted there: SQLite would resolve /proc/PID/root to this machine's
+    file = f"{LAB_DIR}/{host.name}/var/lib/virt-replica/state.db"
+    with contextlib.closing(sqlite3.connect(file, timeout=10)) as db, db:
+        db.execute("UPDATE peer SET delete_grace_us = ? WHERE ?2 IS NULL OR name = ?2", (int(seconds * 1e6), peer))
+
+
+def pair(first, second, grace=0):
+    """Pairs the two daemons if they are not yet, and maps prod to dr and back. Peers get the host's names.
+
+    What one unprotects the other drops at once (grace in seconds), so that tests leave nothing behind.
+    """
     if not any(p["name"] == second.name for p in first.vr("peer-list")):
         invite = first.vr("peer-invite", "--name", second.name)
         token = invite["token"] if isinstance(invite, dict) else invite
         second.vr("peer-join", token, "--name", first.name)
+    for host in (first, second):
+        set_delete_grace(host, grace)
     first.vr("netmap-set", second.name, first.network, second.network)
     second.vr("netmap-set", first.name, second.network, first.network)
 
