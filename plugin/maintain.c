@@ -187,6 +187,25 @@ peer_answers(VrMaintain *self, const char *fingerprint, GHashTable *answers)
     return ok;
 }
 
+/* The other host had lost its database, and may have the pairing and the replica back. */
+static gboolean
+was_unknown(const GError *error)
+{
+    const char *slug = vr_error_slug(error);
+
+    return g_str_equal(slug, "peer-unknown") || g_str_equal(slug, "no-such-protection");
+}
+
+static gboolean
+peer_knows(VrMaintain *self, const VrProtection *row)
+{
+    VrPeerClient *peer = vr_peer_pool_get(self->app->peers, row->peer, NULL);
+    g_autoptr(JsonNode) answer =
+        peer ? vr_peer_client_action(peer, row->uuid, "known", NULL, self->cancel, NULL) : NULL;
+
+    return answer != NULL;
+}
+
 /* A peer that could not be reached answers again: its domains need not wait for their retry. */
 static void
 probe_causes(VrMaintain *self)
@@ -200,8 +219,9 @@ probe_causes(VrMaintain *self)
         const VrProtection *row = g_ptr_array_index(rows, i);
         g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
 
-        if (vr_replicate_admitted(row) && last != NULL && vr_error_is_peer_away(last) &&
-            peer_answers(self, row->peer, answers))
+        if (vr_replicate_admitted(row) && last != NULL &&
+            ((vr_error_is_peer_away(last) && peer_answers(self, row->peer, answers)) ||
+             (was_unknown(last) && peer_knows(self, row))))
             vr_scheduler_kick(app->scheduler, row->uuid);
     }
 }

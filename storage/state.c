@@ -149,7 +149,8 @@ check_database(VrState *self, GError **error)
     if (!first_row(self, "PRAGMA integrity_check(1)", &answer, error))
         return FALSE;
     if (g_strcmp0(answer, "ok") != 0)
-        return damaged(self, answer ? answer : "it cannot be checked", error);
+        return damaged(self, answer ? g_strdelimit(answer, "\n", ' ') : "it cannot be checked",
+                       error);
     if (!first_row(self, "PRAGMA foreign_key_check", &orphan, error))
         return FALSE;
     if (orphan) {

@@ -242,10 +242,10 @@ vr_cli_resume(VrCli *cli, const VrCliArgs *args, GError **error)
 }
 
 static void
-say_unprotected(VrCli *cli, const char *domain, JsonObject *job)
+say_unprotected(VrCli *cli, const char *domain, JsonObject *result)
 {
-    const char *until = vr_cli_json_string(job, "kept_until");
-    g_autofree char *when = until ? vr_cli_json_time(job, "kept_until") : NULL;
+    const char *until = result ? vr_cli_json_string(result, "kept_until") : NULL;
+    g_autofree char *when = until ? vr_cli_json_time(result, "kept_until") : NULL;
 
     if (!until)
         vr_cli_say(cli, "Domain '%s' is no longer protected", domain);
@@ -267,6 +267,7 @@ vr_cli_unprotect(VrCli *cli, const VrCliArgs *args, GError **error)
     if (!run_job(cli, args, path, body, &job, error))
         return FALSE;
     if (job)
-        say_unprotected(cli, vr_cli_args_text(args, "domain"), vr_cli_json_object(job));
+        say_unprotected(cli, vr_cli_args_text(args, "domain"),
+                        vr_cli_json_member(vr_cli_json_object(job), "result"));
     return TRUE;
 }

@@ -3,6 +3,7 @@
 
 Programs run on a host through nsenter; files of a host are read through Host.path(). Everything times out.
 """
+import contextlib
 import json
 import os
 import re
@@ -392,15 +393,24 @@ def hosts():
     return [Host("kvm1"), Host("kvm2")]
 
 
-def pair(first, second):
+def set_delete_grace(host, seconds, peer=None):
+    """How long the host keeps what a peer (or all that it knows) unprotects."""
+    for name in [peer] if peer else [p["name"] for p in host.vr("peer-list")]:
+        host.vr("peer-set", name, "--delete-grace", f"{seconds}s" if seconds else "0")
+
+
+def pair(first, second, grace=0):
     """Pairs the two daemons if they are not yet; each offers its network, and prod is mapped to dr and back.
 
-    Peers get the host's names.
+    Peers get the host's names. What one unprotects the other drops at once (grace in seconds), so that tests leave
+    nothing behind.
     """
     if not any(p["name"] == second.name for p in first.vr("peer-list")):
         invite = first.vr("peer-invite", "--name", second.name, "--networks", first.network)
         token = invite["token"] if isinstance(invite, dict) else invite
         second.vr("peer-join", token, "--name", first.name, "--networks", second.network)
+    for host in (first, second):
+        set_delete_grace(host, grace)
     first.vr("netmap-set", second.name, first.network, second.network)
     second.vr("netmap-set", first.name, second.network, first.network)
 

@@ -187,7 +187,13 @@ def test_restart_goes_on():
 
 
 def test_keep_replica():
+    """Kept without end, whatever the target's grace; the target's own unprotect drops it."""
     with ops.protected() as (guest, source, target):
+        points = ops.points(target, guest.name)
         source.vr("unprotect", guest.name, "--keep-replica")
-        assert source.vr("list") == [] and target.vr("list") == []
-        assert [p for p in target.tree(f"{lab.STORE}/{guest.uuid}") if p.endswith(".qcow2")]
+        assert source.vr("list") == []
+        kept = target.vr("info", guest.name)
+        assert kept["kept"] and kept["kept_until"] is None and kept["health"] == "ok", kept
+        assert ops.points(target, guest.name) == points
+        target.vr("unprotect", guest.name)
+        check_gone(guest, source, target)

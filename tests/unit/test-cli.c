@@ -806,6 +806,11 @@ static const struct {
      "Free:           -\n"
      "Size:           -\n"
      "Protections:    -\n"},
+    {"store-scan fast --adopt web1", "POST /v1/stores/fast/adopt", "{\"domain\":\"web1\"}",
+     "[{\"uuid\":\"u1\"}]", "Replica u1 adopted\n"},
+    {"store-scan fast --adopt-all", "POST /v1/stores/fast/adopt", "{}", "[]", "Nothing to adopt\n"},
+    {"store-scan fast --drop u2", "POST /v1/stores/fast/drop", "{\"uuid\":\"u2\"}", "",
+     "Replica u2 removed from store 'fast'\n"},
     {"store-undefine fast", "DELETE /v1/stores/fast", "", "", "Store 'fast' undefined\n"},
     {"policy-list", "GET /v1/policies", "",
      "[{\"name\":\"default\",\"interval_seconds\":30,\"rpo_target_seconds\":120,\"builtin\":true}]",

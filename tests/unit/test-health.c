@@ -190,6 +190,20 @@ test_critical(void)
                     VR_HEALTH_WARNING);
 }
 
+/* A replica whose source ended replication is neither old nor paused; its end is what counts. */
+static void
+test_kept(void)
+{
+    VrHealthInput in = healthy();
+
+    in.state = VR_PROTECTION_PAUSED;
+    in.rpo_us = 1000 * in.rpo_target_us;
+    in.kept_until_us = 1800000000 * (gint64) G_USEC_PER_SEC;
+    assert_only(&in, VR_HEALTH_WARNING, "kept-until");
+    in.kept_until_us = G_MAXINT64;
+    assert_only(&in, VR_HEALTH_OK, "kept");
+}
+
 static void
 test_names(void)
 {
@@ -207,6 +221,7 @@ main(int argc, char **argv)
     g_test_add_func("/health/damage", test_damage);
     g_test_add_func("/health/warnings", test_warnings);
     g_test_add_func("/health/critical", test_critical);
+    g_test_add_func("/health/kept", test_kept);
     g_test_add_func("/health/names", test_names);
     return g_test_run();
 }
