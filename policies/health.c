@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policies/health.h"
 
+#include <string.h>
+
 #include "policies/error.h"
 #include "policies/units.h"
 
@@ -107,6 +109,9 @@ judge_error(const VrHealthInput *in, GPtrArray *reasons)
 {
     const char *action;
 
+    if (in->last_error && strcmp(vr_error_slug(in->last_error), "quota-exceeded") == 0)
+        add(reasons, VR_HEALTH_WARNING, "quota-exceeded", vr_error_action(in->last_error), "%s",
+            in->last_error->message);
     if (!in->last_error || !in->blocked)
         return;
     action = vr_error_action(in->last_error);

@@ -2,7 +2,6 @@
 #include "plugin/peer/peer_quota.h"
 
 #include "policies/error.h"
-#include "policies/units.h"
 #include "storage/state_peer.h"
 #include "storage/state_protection.h"
 
@@ -182,7 +181,7 @@ refuse(VrPeerQuota *self, const char *peer, const Account *account, GError **err
     g_autoptr(VrPeer) row = vr_state_peer_get(self->state, peer, NULL);
     g_autofree char *used =
         g_format_size_full(account->stored + account->open, G_FORMAT_SIZE_IEC_UNITS);
-    g_autofree char *limit = vr_size_format(account->limit);
+    g_autofree char *limit = g_format_size_full(account->limit, G_FORMAT_SIZE_IEC_UNITS);
     g_autofree char *action =
         g_strdup_printf("On host '%s': virt-replica peer-set %s --quota SIZE; or keep fewer "
                         "recovery points.",

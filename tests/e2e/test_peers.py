@@ -197,9 +197,9 @@ def test_quota():
         target.vr("peer-set", "kvm1", "--quota", str(used + (64 << 10)))
         found = lab.wait_for(lambda: reason(source, guest.name, "quota-exceeded"), 60, "the quota is used up")
         assert "kvm1" in found["message"] and "kvm2" in found["message"], found
-        assert "On host 'kvm2': virt-replica peer-set kvm1 --quota" in found["action"], found
         numbers = ops.points(target, guest.name)
-        source.vr_fails(1, "sync", guest.name, code="quota-exceeded")
+        error = source.vr_fails(1, "sync", guest.name, code="quota-exceeded")
+        assert "On host 'kvm2': virt-replica peer-set kvm1 --quota" in error.action, error.action
         assert ops.points(target, guest.name) == numbers
         guest.serial().wait_ack(more=3)
         target.vr("peer-set", "kvm1", "--quota", "10GiB")
