@@ -248,7 +248,7 @@ give_one(VrScheduler *self, gint64 *ret_wake)
         return FALSE;
     if (picked < n)
         grant(self, picked, now);
-    else
+    else if (due != NULL)
         start_cycle(self, due, now);
     return TRUE;
 }
