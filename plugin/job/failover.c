@@ -31,6 +31,20 @@ wait_again(VrFailover *self, const GError *reason, GError **error)
     return TRUE;
 }
 
+/* The record of the shutdown names the generation of before: this one is what the peer will show.
+ */
+static void
+fence_anew(VrFailover *self)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrProtection) row =
+        vr_state_protection_get(self->app->state, self->row->uuid, &error);
+
+    if (row == NULL || !vr_ownership_fence(self->app, row, &error))
+        g_message("domain '%s': its fence record names the generation of before: %s",
+                  self->row->name, error->message);
+}
+
 gboolean
 vr_failover_finish(VrFailover *self, GError **error)
 {
@@ -49,6 +63,7 @@ vr_failover_finish(VrFailover *self, GError **error)
             return FALSE;
     }
     vr_job_waiting(self->job, NULL);
+    fence_anew(self);
     return vr_fault_point(VR_STEP_F6, error);
 }
 

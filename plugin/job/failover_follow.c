@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "plugin/job/remote_job.h"
 #include "plugin/ownership.h"
 #include "policies/error.h"
 #include "storage/error_json.h"
@@ -32,14 +33,9 @@ ask_source(VrJob *job, const VrProtection *row, VrPeerClient *peer, GError **err
                                    vr_job_cancellable(job), error);
     if (answer == NULL)
         return 0;
-    id = JSON_NODE_HOLDS_OBJECT(answer)
-             ? json_object_get_int_member_with_default(json_node_get_object(answer), "job", 0)
-             : 0;
-    if (id <= 0) {
-        vr_set_error(error, VR_ERROR_INTERNAL, "bad-message", NULL,
-                     "peer '%s' did not name its job", vr_peer_client_name(peer));
+    id = vr_remote_job_id(answer, peer, error);
+    if (id == 0)
         return 0;
-    }
     text = g_strdup_printf("%" G_GINT64_FORMAT, id);
     vr_job_result_string(job, "source_job", text);
     vr_job_save(job);
@@ -118,54 +114,24 @@ take_result(VrJob *job, JsonObject *object)
         vr_job_result_string(job, roots[i], vr_json_text_in(result, roots[i], ""));
 }
 
-/* TRUE when it has ended there; @error set unless it completed. */
-static gboolean
-ended(VrJob *job, JsonObject *object, GError **error)
+static void
+show_step(VrJob *job, JsonObject *theirs)
 {
-    const char *state = vr_json_text_in(object, "state", "");
-    JsonObject *cause = vr_json_object_in(object, "error");
+    const char *step = running_step(theirs);
 
-    if (strcmp(state, "completed") == 0) {
-        take_result(job, object);
-        return TRUE;
-    }
-    if (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0)
-        return FALSE;
-    g_propagate_error(error, cause != NULL
-                                 ? vr_error_from_json_object(cause)
-                                 : vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
-                                                "the job failed on the source without an error"));
-    return TRUE;
+    if (step != NULL && g_strcmp0(step, vr_job_running_step(job)) != 0)
+        vr_job_step(job, step);
 }
 
 static gboolean
 follow(VrJob *job, VrPeerClient *peer, gint64 id, GError **error)
 {
-    g_autofree char *shown = NULL;
+    g_autoptr(JsonNode) answer = NULL;
 
-    for (;;) {
-        g_autoptr(GError) local = NULL;
-        g_autoptr(JsonNode) node = vr_peer_client_job(peer, id, vr_job_cancellable(job), &local);
-        JsonObject *object = vr_json_as_object(node);
-        const char *step = object ? running_step(object) : NULL;
-
-        if (step != NULL && g_strcmp0(step, shown) != 0) {
-            g_free(shown);
-            shown = g_strdup(step);
-            vr_job_step(job, step);
-        }
-        if (object != NULL && ended(job, object, &local)) {
-            if (local == NULL)
-                return TRUE;
-            g_propagate_error(error, g_steal_pointer(&local));
-            return FALSE;
-        }
-        if (local != NULL && !vr_error_is_transient(local)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return FALSE;
-        }
-        g_usleep(ASK_AGAIN_US);
-    }
+    if (!vr_remote_job_follow(job, peer, id, show_step, NULL, &answer, error))
+        return FALSE;
+    take_result(job, vr_json_as_object(answer));
+    return TRUE;
 }
 
 gboolean

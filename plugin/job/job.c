@@ -394,6 +394,18 @@ vr_job_step(VrJob *job, const char *name)
     (void) save(job);
 }
 
+const char *
+vr_job_running_step(VrJob *job)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
+
+    for (guint i = 0; i < job->n_steps; i++) {
+        if (job->steps[i].state == STEP_RUNNING)
+            return job->steps[i].name;
+    }
+    return NULL;
+}
+
 void
 vr_job_waiting(VrJob *job, const GError *reason)
 {

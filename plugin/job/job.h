@@ -122,6 +122,8 @@ void vr_job_undone(VrJob *job);
 gboolean vr_job_stopping(VrJob *job);
 /** Ends the step before and begins @name, durably. */
 void vr_job_step(VrJob *job, const char *name);
+/** Of the step under way, NULL: none; static. */
+const char *vr_job_running_step(VrJob *job);
 /** "waiting" (with the reason as the job's error) and back to "running". */
 void vr_job_waiting(VrJob *job, const GError *reason);
 /** A key of the job's result. Durable with the next step, or with vr_job_save(). */

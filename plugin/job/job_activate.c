@@ -124,8 +124,12 @@ step_take_over(gpointer data, GError **error)
 {
     Activation *self = data;
 
-    return is_owner(self) || (vr_ownership_take(self->app, self->row->uuid, error) &&
-                              reload(self, error) && vr_fault_point(VR_STEP_F4, error));
+    if (is_owner(self))
+        return TRUE;
+    if (!vr_ownership_take(self->app, self->row->uuid, error) || !reload(self, error))
+        return FALSE;
+    vr_replicas_refresh_index(self->app->replicas, self->row->uuid);
+    return vr_fault_point(VR_STEP_F4, error);
 }
 
 static gboolean

@@ -224,7 +224,8 @@ run_source(VrJob *job, VrApp *app, const VrProtection *row, GError **error)
     id = started != NULL ? vr_remote_job_id(started, peer, error) : 0;
     if (id == 0)
         return FALSE;
-    ok = vr_remote_job_follow(job, peer, id, &answer, error);
+    ok = vr_remote_job_follow(job, peer, id, vr_remote_job_show_progress, "verify-cancel", &answer,
+                              error);
     result = answer != NULL ? vr_json_object_in(json_node_get_object(answer), "result") : NULL;
     if (result != NULL) {
         take_result(job, result);

@@ -43,7 +43,8 @@ vr_prove_replica(VrJob *job, VrApp *app, const VrProtection *row, gboolean verif
     if (!json_object_has_member(json_node_get_object(answer), "job"))
         return TRUE;
     id = vr_remote_job_id(answer, peer, error);
-    if (id == 0 || !vr_remote_job_follow(job, peer, id, &read, error))
+    if (id == 0 || !vr_remote_job_follow(job, peer, id, vr_remote_job_show_progress,
+                                         "verify-cancel", &read, error))
         return FALSE;
     again = ask(job, peer, FALSE, error);
     return again != NULL;

@@ -22,8 +22,8 @@ vr_remote_job_id(JsonNode *answer, const VrPeerClient *peer, GError **error)
     return 0;
 }
 
-static void
-show_progress(VrJob *job, JsonObject *object)
+void
+vr_remote_job_show_progress(VrJob *job, JsonObject *object)
 {
     VrCopyProgress *progress = vr_job_progress(job);
     double fraction = json_object_get_double_member_with_default(object, "progress", 0);
@@ -56,7 +56,7 @@ has_ended(JsonObject *object, GError **error)
 
 /* Nobody waits for it any more. After a stop of the daemon this job asks for it again. */
 static void
-give_up(VrJob *job, VrPeerClient *peer, gint64 id)
+give_up(VrJob *job, VrPeerClient *peer, gint64 id, const char *action)
 {
     g_autoptr(JsonNode) request = json_node_new(JSON_NODE_OBJECT);
     g_autoptr(JsonNode) answer = NULL;
@@ -65,15 +65,15 @@ give_up(VrJob *job, VrPeerClient *peer, gint64 id)
 
     json_object_set_int_member(object, "job", id);
     json_node_take_object(request, object);
-    answer = vr_peer_client_action(peer, vr_job_uuid(job), "verify-cancel", request, NULL, &error);
+    answer = vr_peer_client_action(peer, vr_job_uuid(job), action, request, NULL, &error);
     if (answer == NULL)
         g_message("domain '%s': job %" G_GINT64_FORMAT " of peer '%s' goes on: %s",
                   vr_job_domain(job), id, vr_peer_client_name(peer), error->message);
 }
 
 gboolean
-vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, JsonNode **ret_answer,
-                     GError **error)
+vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, VrRemoteJobLook look,
+                     const char *cancel_action, JsonNode **ret_answer, GError **error)
 {
     GCancellable *cancel = vr_job_cancellable(job);
 
@@ -83,7 +83,7 @@ vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, JsonNode **ret_a
         JsonObject *object = vr_json_as_object(node);
 
         if (object != NULL)
-            show_progress(job, object);
+            look(job, object);
         if (object != NULL && has_ended(object, &local)) {
             *ret_answer = g_steal_pointer(&node);
             if (local == NULL)
@@ -92,10 +92,11 @@ vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, JsonNode **ret_a
             return FALSE;
         }
         if (g_cancellable_is_cancelled(cancel)) {
-            give_up(job, peer, id);
+            if (cancel_action != NULL)
+                give_up(job, peer, id, cancel_action);
             vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
-                         "domain '%s': the reading of its replica was cancelled",
-                         vr_job_domain(job));
+                         "domain '%s': what host '%s' does for it is not awaited any more",
+                         vr_job_domain(job), vr_peer_client_name(peer));
             return FALSE;
         }
         if (local != NULL && !vr_error_is_transient(local)) {

@@ -5,18 +5,26 @@
 
 G_BEGIN_DECLS
 
+/** Shows in @job how the other one, @theirs as its host answers, is getting on. */
+typedef void (*VrRemoteJobLook)(VrJob *job, JsonObject *theirs);
+
 /**
  * vr_remote_job_follow:
- * @job: ours; shows the progress of the other one, and cancelled ends the other one too
- * @id: of a job of kind "verify" at @peer
- * @ret_answer: (transfer full): the other job as it ended
+ * @job: ours
+ * @id: of the job at @peer
+ * @cancel_action: (nullable): what the peer is asked for when @job is cancelled, with {"job": @id};
+ *   NULL: the other job goes on
+ * @ret_answer: (transfer full): the other job as it ended; also after an error of it
  *
  * Waits for its end in the job's thread; a peer that cannot be reached for a while is asked again.
  * TRUE if it completed. Errors: those of the other job; CANCELLED; those of the peer that repeating
- * does not mend. @ret_answer is set after an error of the other job as well.
+ * does not mend.
  */
-gboolean vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, JsonNode **ret_answer,
-                              GError **error);
+gboolean vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, VrRemoteJobLook look,
+                              const char *cancel_action, JsonNode **ret_answer, GError **error);
+
+/** A look for jobs that read or send: progress and bytes read. */
+void vr_remote_job_show_progress(VrJob *job, JsonObject *theirs);
 
 /** {"job": N} of an answer of @peer; 0 with @error. */
 gint64 vr_remote_job_id(JsonNode *answer, const VrPeerClient *peer, GError **error);
