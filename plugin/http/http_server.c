@@ -351,6 +351,26 @@ dispatch(struct MHD_Connection *mhd, VrHttpRequest *request)
     return send_failure(mhd, request, error);
 }
 
+/* In place of a request: its path has a NUL, so that libmicrohttpd shows only what is before it. */
+static VrHttpRequest nul_in_path;
+
+/* Called with the URI where it lies in the request line, which goes on with the version behind the
+ * NUL that ends it. */
+static void *
+on_uri(void *data G_GNUC_UNUSED, const char *uri, struct MHD_Connection *mhd G_GNUC_UNUSED)
+{
+    return strncmp(uri + strlen(uri) + 1, "HTTP/", 5) == 0 ? NULL : &nul_in_path;
+}
+
+static enum MHD_Result
+refuse_path(struct MHD_Connection *mhd, VrHttpRequest *request)
+{
+    request->handled = TRUE;
+    vr_set_error(&request->failure, VR_ERROR_INVALID, "bad-path", NULL,
+                 "the path of the request is not understood");
+    return send_failure(mhd, request, request->failure);
+}
+
 static enum MHD_Result
 on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *method,
           const char *version G_GNUC_UNUSED, const char *upload, size_t *upload_size,
@@ -358,8 +378,9 @@ on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *m
 {
     VrHttpServer *self = data;
     VrHttpRequest *request = *context;
+    gboolean nul = request == &nul_in_path;
 
-    if (!request) {
+    if (!request || nul) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
@@ -368,6 +389,8 @@ on_access(void *data, struct MHD_Connection *mhd, const char *url, const char *m
         *context = request;
         if (request->connection->visit)
             vr_http_gate_use(self->gate, request->connection->visit, TRUE);
+        if (nul)
+            return refuse_path(mhd, request);
         if (!check_headers(self, request, mhd, &request->failure) &&
             (request->length > SWALLOW_MAX ||
              g_str_equal(vr_error_slug(request->failure), "bad-framing"))) {
@@ -389,7 +412,7 @@ on_completed(void *data, struct MHD_Connection *mhd G_GNUC_UNUSED, void **contex
              enum MHD_RequestTerminationCode why G_GNUC_UNUSED)
 {
     VrHttpServer *self = data;
-    VrHttpRequest *request = *context;
+    VrHttpRequest *request = *context == &nul_in_path ? NULL : *context;
 
     if (request && request->connection->visit)
         vr_http_gate_use(self->gate, request->connection->visit, FALSE);
@@ -451,8 +474,9 @@ vr_http_server_start(VrHttpServer *self, GError **error)
         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         CONNECTION_MEMORY, MHD_OPTION_THREAD_STACK_SIZE, THREAD_STACK, MHD_OPTION_STRICT_FOR_CLIENT,
         1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, self, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, self, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_ARRAY,
-        self->identity ? tls : local, MHD_OPTION_END);
+        on_completed, self, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, NULL, MHD_OPTION_ARRAY, self->identity ? tls : local,
+        MHD_OPTION_END);
     if (!self->daemon) {
         vr_set_error(error, VR_ERROR_INTERNAL, "server-failed", NULL,
                      "cannot start the HTTP server on %s",

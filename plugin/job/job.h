@@ -77,6 +77,9 @@ JsonNode *vr_jobs_get(VrJobs *self, gint64 id, GError **error);
 JsonNode *vr_jobs_list(VrJobs *self, const char *uuid, gboolean all, GError **error);
 /** Number of the running job of a protection that has no parent, 0 if none. */
 gint64 vr_jobs_running(VrJobs *self, const char *uuid);
+/** Number of the job of that kind that has not ended, also one of before that is not resumed yet; 0
+ * if there is none. */
+gint64 vr_jobs_find(VrJobs *self, const char *uuid, const char *kind);
 guint vr_jobs_count(VrJobs *self);
 /** Blocks until the job has ended or @seconds passed; an unknown or ended one returns at once. */
 void vr_jobs_wait(VrJobs *self, gint64 id, double seconds);

@@ -313,6 +313,20 @@ vr_jobs_running(VrJobs *self, const char *uuid)
     return job ? job->row->id : 0;
 }
 
+gint64
+vr_jobs_find(VrJobs *self, const char *uuid, const char *kind)
+{
+    g_autoptr(GPtrArray) rows = vr_state_job_list(self->state, uuid, TRUE, LISTED_MAX, NULL);
+
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VrJobRow *row = g_ptr_array_index(rows, i);
+
+        if (strcmp(row->kind, kind) == 0)
+            return row->id;
+    }
+    return 0;
+}
+
 guint
 vr_jobs_count(VrJobs *self)
 {

@@ -42,14 +42,18 @@ is_verify(VrApp *app, gint64 id, const char *uuid)
 static gint64
 start(VrApp *app, const VrProtection *row, JsonObject *args, GError **error)
 {
-    gint64 running = vr_jobs_running(app->jobs, row->uuid);
+    gint64 running = vr_jobs_find(app->jobs, row->uuid, "verify");
     gint64 id = 0;
 
-    if (is_verify(app, running, row->uuid)) {
+    if (running != 0) {
         json_object_unref(args);
         return running;
     }
-    return vr_jobs_start(app->jobs, "verify", row->uuid, row->name, args, &id, error) ? id : 0;
+    /* a failover that was ordered here follows the source's, which asks for this */
+    return vr_jobs_start_child(app->jobs, vr_jobs_find(app->jobs, row->uuid, "failover"), "verify",
+                               row->uuid, row->name, args, &id, error)
+               ? id
+               : 0;
 }
 
 JsonNode *

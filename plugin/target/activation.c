@@ -12,7 +12,6 @@
 #include "storage/json_util.h"
 
 #define HOLD_REASON "failed-over"
-#define ACTIVE_MAX 16u
 #define ANSWER_SECONDS 15.0 /* well below the peer's time limit for a request */
 
 gboolean
@@ -68,23 +67,6 @@ vr_activation_run(VrApp *app, const VrProtection *row, const VrTransfer *transfe
            vr_ownership_arrived(app, row->uuid, error);
 }
 
-/* Also one of before that is not resumed yet. */
-static gint64
-active_job(VrApp *app, const char *uuid, const char *kind, const char *line)
-{
-    g_autoptr(GPtrArray) rows = vr_state_job_list(app->state, uuid, TRUE, ACTIVE_MAX, NULL);
-
-    for (guint i = 0; rows != NULL && i < rows->len; i++) {
-        const VrJobRow *job = g_ptr_array_index(rows, i);
-        g_autoptr(JsonNode) args = job->args ? json_from_string(job->args, NULL) : NULL;
-        const char *its = vr_json_text_in(vr_json_as_object(args), "generation", NULL);
-
-        if (strcmp(job->kind, kind) == 0 && (line == NULL || g_strcmp0(its, line) == 0))
-            return job->id;
-    }
-    return 0;
-}
-
 gboolean
 vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
 {
@@ -92,7 +74,7 @@ vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
 
     if (!vr_state_transfer_get(app->state, row->uuid, &transfer, error))
         return FALSE;
-    if (transfer == NULL || active_job(app, row->uuid, "activate", NULL) != 0)
+    if (transfer == NULL || vr_jobs_find(app->jobs, row->uuid, "activate") != 0)
         return TRUE;
     switch (transfer->phase) {
     case VR_TRANSFER_PREPARING:
@@ -144,16 +126,30 @@ read_request(Request *self, VrApp *app, const char *uuid, JsonNode *node, GError
     return TRUE;
 }
 
+/* The job that activates @line already. */
+static gboolean
+find_running(VrApp *app, const char *uuid, const char *line, gint64 *ret_id)
+{
+    gint64 id = vr_jobs_find(app->jobs, uuid, "activate");
+    g_autoptr(VrJobRow) job = id != 0 ? vr_state_job_get(app->state, id, NULL) : NULL;
+    g_autoptr(JsonNode) args = job && job->args ? json_from_string(job->args, NULL) : NULL;
+
+    if (g_strcmp0(vr_json_text_in(vr_json_as_object(args), "generation", NULL), line) != 0)
+        return FALSE;
+    *ret_id = id;
+    return TRUE;
+}
+
 static gboolean
 find_or_start(Request *self, VrApp *app, gint64 *ret_id, GError **error)
 {
     const char *uuid = self->row->uuid;
 
-    *ret_id = active_job(app, uuid, "activate", self->line);
+    if (find_running(app, uuid, self->line, ret_id))
+        return TRUE;
     /* a failover that was ordered here follows the source's: this is a part of it */
-    return *ret_id != 0 ||
-           vr_jobs_start_child(app->jobs, active_job(app, uuid, "failover", NULL), "activate", uuid,
-                               self->row->name, json_object_ref(self->args), ret_id, error);
+    return vr_jobs_start_child(app->jobs, vr_jobs_find(app->jobs, uuid, "failover"), "activate",
+                               uuid, self->row->name, json_object_ref(self->args), ret_id, error);
 }
 
 static GError *
