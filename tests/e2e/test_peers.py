@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a paired host may have here: networks that were offered to it, consent, space and replicas."""
+import contextlib
 import json
 import re
 import shlex
@@ -7,27 +8,14 @@ import xml.etree.ElementTree as ET
 
 import lab
 import ops
+from hostile import Peer
 from lab import Guest, LabError
-
-CLIENT = r"""
-import http.client, json, ssl, sys
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-context.load_cert_chain("/etc/virt-replica/pki/host.crt", "/etc/virt-replica/pki/host.key")
-connection = http.client.HTTPSConnection(sys.argv[1], 16540, context=context, timeout=60)
-connection.request(sys.argv[2], sys.argv[3], body=sys.stdin.read(), headers={"Content-Type": "application/json"})
-answer = connection.getresponse()
-print(answer.status)
-print(answer.read().decode())
-"""
 
 
 def as_peer(host, other, method, path, body):
     """A request with the host's key, as a daemon that was tampered with could make it: (status, answer)."""
-
-    out = host.run("python3", "-c", CLIENT, other.address, method, path, stdin=json.dumps(body))
-    status, text = out.split("\n", 1)
-    return int(status), json.loads(text) if text.strip() else {}
+    with contextlib.closing(Peer(host, other)) as peer:
+        return peer.request(method, path, body)
 
 
 def networks_of(host, domain):

@@ -45,7 +45,8 @@ def test_database_gone():
         ops.refused(target, 5, "store-scan", "default", "--adopt", guest.name, code="peer-unknown",
                     names=[source.name, "peer-invite"])
 
-        source.vr("peer-join", target.vr("peer-invite", "--name", source.name)["token"], "--name", target.name)
+        source.vr("peer-join", target.vr("peer-invite", "--name", source.name, "--networks", target.network)["token"],
+                  "--name", target.name)
         assert notices(target) == ["state-made-anew", "replicas-orphaned"]
         ops.refused(target, 4, "store-scan", "default", "--adopt", "nobody", code="no-such-replica", names=["nobody"])
         assert target.vr("store-scan", "default", "--adopt", guest.name) == [{"uuid": guest.uuid}]
