@@ -230,6 +230,8 @@ retain(VrReplicas *self, const char *uuid, GError **error)
 
     if (row == NULL)
         return FALSE;
+    if (row->state == VR_PROTECTION_FAILED_OVER || row->kept_until_us != 0)
+        return TRUE;
     policy = retention_policy(self, row, error);
     if (policy == NULL)
         return FALSE;
@@ -252,7 +254,8 @@ retain_thread(gpointer data)
 
         if (uuid[0] == '\0')
             return NULL;
-        if (!retain(self, uuid, &error) && !g_cancellable_is_cancelled(self->cancel))
+        if (!retain(self, uuid, &error) && !g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND) &&
+            !g_cancellable_is_cancelled(self->cancel))
             g_warning("retention of %s: %s, ignoring until its next recovery point", uuid,
                       error->message);
     }

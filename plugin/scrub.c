@@ -49,7 +49,8 @@ verify_interval(const VrProtection *row)
     return policy->verify_interval_us;
 }
 
-/* One layer of it. TRUE if there may be more to do. */
+/* One layer of it, which merges leave out meanwhile: they are due again. TRUE if there may be more
+ * to do. */
 static gboolean
 scrub_one(VrScrub *self, const VrProtection *row)
 {
@@ -68,6 +69,7 @@ scrub_one(VrScrub *self, const VrProtection *row)
         any = FALSE;
     }
     vr_replicas_put(self->app->replicas, replica);
+    vr_replicas_retain(self->app->replicas, row->uuid);
     return any;
 }
 

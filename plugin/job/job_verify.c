@@ -154,6 +154,7 @@ run_target(VrJob *job, VrApp *app, GError **error)
         return FALSE;
     ok = read_replica(job, replica, good_since(job), error);
     vr_replicas_put(app->replicas, replica);
+    vr_replicas_retain(app->replicas, vr_job_uuid(job)); /* merges leave out what is being read */
     return ok;
 }
 

@@ -139,7 +139,7 @@ forget_deleted(VrPeerQuota *self, Account *account)
         g_autoptr(GError) local = NULL;
         g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, &local);
 
-        if (g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
+        if (row == NULL && g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
             g_ptr_array_add(gone, g_strdup(uuid));
     }
     for (guint i = 0; i < gone->len; i++)

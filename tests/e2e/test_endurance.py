@@ -11,7 +11,7 @@ from protected import Protected, wall
 MIB = 1 << 20
 LAYERS = 128  # at most, whatever the policy
 KEEP = 10.0  # seconds of points in the second half
-SETTLED = 100  # cycles after which nothing may grow
+SETTLED = 200  # cycles after which nothing may grow
 
 
 def numbers(p):
@@ -71,7 +71,7 @@ def endure(count):
 
 
 def test_some_hundred_cycles():
-    endure(300)
+    endure(400)
 
 
 def test_long_thousands_of_cycles():

@@ -123,12 +123,12 @@ def test_a_source_cannot_choose_another_network():
             status, answer = as_peer(source, target, "PUT", f"/v1/peer/protections/{other}", put)
             assert (status, answer["error"]["code"]) == (409, "network-not-offered"), answer
             assert "secret" in answer["error"]["action"]
+            source.vr("pause", guest.name)
             point = target.vr("rp-list", guest.name)[-1]
             parent = source.vr("info", guest.name)["generation"]
             theirs = target.vr("status")["fingerprint"]
             request = {"generation": f"1 {'cd' * 16} {theirs} {parent}", "root": point["root"],
                        "number": point["number"], "networks": nets}
-            source.vr("pause", guest.name)
             put = {**put, "name": guest.name, "xml": xml, "generation": f"1 {parent} {ours} -"}
             status, answer = as_peer(source, target, "PUT", f"/v1/peer/protections/{guest.uuid}", put)
             assert status == 200, answer
