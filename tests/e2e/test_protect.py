@@ -77,9 +77,9 @@ def test_life_of_a_protection():
                            pinned=bool)
             assert host.vr("rp-info", guest.name, points[0]["number"])["root"] == points[0]["root"]
         assert source.vr("info", guest.name)["rpo_seconds"] < 6
-        checker.Checker(guest.name, guest.uuid, source, target, guest).check(retention=True)
 
-        source.vr("pause", guest.name)
+        source.vr("pause", guest.name)  # nothing changes under the judge
+        checker.Checker(guest.name, guest.uuid, source, target, guest).check(retention=True)
         ops.refused(source, 5, "protect", guest.name, "--to", "kvm2", code="already-protected", names=[guest.name])
         assert ops.state(source, guest.name) == "paused"
         stopped = ops.points(target, guest.name)
