@@ -68,8 +68,9 @@ scrub_one(VrScrub *self, const VrProtection *row)
                       error->message);
         any = FALSE;
     }
+    if (vr_replica_merges_left_out(replica))
+        vr_replicas_retain(self->app->replicas, row->uuid);
     vr_replicas_put(self->app->replicas, replica);
-    vr_replicas_retain(self->app->replicas, row->uuid);
     return any;
 }
 

@@ -110,6 +110,10 @@ gboolean vr_replica_retain(VrReplica *self, const VrPolicy *policy, gint64 now_u
  * that it changes itself. */
 gboolean vr_replica_refresh_index(VrReplica *self, GError **error);
 
+/** TRUE once after a merge that was due gave way to somebody who reads or holds layers: retention
+ * is due again. Any thread. */
+gboolean vr_replica_merges_left_out(VrReplica *self);
+
 /** RP @number is in use (test, running replica): from the return on no merge touches its layers or
  * any below them; one that was at work there has been ended. Durable. */
 gboolean vr_replica_hold(VrReplica *self, guint64 number, const char *reason, GError **error);

@@ -431,7 +431,11 @@ merge_row(VrReplica *self, GPtrArray *rows, guint index, GCancellable *cancel, G
     if (!disks)
         return FALSE;
     if (vr_layer_gate_is_read(&self->layers, m.lower->rp.number) ||
-        vr_layer_gate_is_read(&self->layers, m.upper->rp.number) || any_in_use(&m, disks))
+        vr_layer_gate_is_read(&self->layers, m.upper->rp.number)) {
+        g_atomic_int_set(&self->left_out, 1);
+        return TRUE;
+    }
+    if (any_in_use(&m, disks))
         return TRUE;
     g_mutex_lock(&self->lock);
     ok = retire(&m, &skip, error);
@@ -553,11 +557,18 @@ turn_end(VrReplica *self, Turn *turn, gboolean ok, GError *local, GError **error
     if (ok)
         return TRUE;
     if (gave_way && g_error_matches(local, VR_ERROR, VR_ERROR_CANCELLED)) {
+        g_atomic_int_set(&self->left_out, 1);
         g_error_free(local);
         return TRUE;
     }
     g_propagate_error(error, local);
     return FALSE;
+}
+
+gboolean
+vr_replica_merges_left_out(VrReplica *self)
+{
+    return g_atomic_int_compare_and_exchange(&self->left_out, 1, 0);
 }
 
 gboolean

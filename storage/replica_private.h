@@ -52,6 +52,7 @@ struct _VrReplica {
     gboolean clock_known; /* this and the next two inside layers */
     gint64 pass_wall_us;
     gint64 pass_boot_us;
+    gint left_out; /* atomic; a merge that was due gave way to a reader */
 };
 
 /* replica_path.c: paths and rows. Strings are (transfer full). */

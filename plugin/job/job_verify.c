@@ -153,8 +153,9 @@ run_target(VrJob *job, VrApp *app, GError **error)
     if (replica == NULL)
         return FALSE;
     ok = read_replica(job, replica, good_since(job), error);
+    if (vr_replica_merges_left_out(replica))
+        vr_replicas_retain(app->replicas, vr_job_uuid(job));
     vr_replicas_put(app->replicas, replica);
-    vr_replicas_retain(app->replicas, vr_job_uuid(job)); /* merges leave out what is being read */
     return ok;
 }
 
