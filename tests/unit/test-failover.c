@@ -435,7 +435,7 @@ assert_refused(JsonNode *answer, GError **error, const char *slug)
 static void
 test_activate_again(Fixture *f, gconstpointer data)
 {
-    g_autoptr(VrJobRow) job = fail_over(f);
+    g_autoptr(VrJobRow) job G_GNUC_UNUSED = fail_over(f);
     g_autoptr(VrProtection) row = row_of(&f->target);
     g_autoptr(VrProtection) source = row_of(&f->source);
     g_autofree char *child = child_of(f, row->generation);

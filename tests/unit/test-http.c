@@ -569,7 +569,7 @@ test_deadline(Fixture *f, gconstpointer data)
     int silent = stranger(f, 2, "");
     int slow = stranger(f, 3, "\x16\x03\x01\x02");
     g_autoptr(VrHttp) known = right_peer(f);
-    g_autofree char *first = get_member(known, "/v1/things/x", "id");
+    g_autofree char *first G_GNUC_UNUSED = get_member(known, "/v1/things/x", "id");
     gint64 from_us = g_get_monotonic_time();
 
     while ((is_open(silent) || is_open(slow)) &&
@@ -600,7 +600,7 @@ test_peer_connections(Fixture *f, gconstpointer data)
     g_autoptr(VrHttp) idle = right_peer(f);
     g_autoptr(VrHttp) one_more = right_peer(f);
     g_autoptr(VrHttp) other = peer(f, f->server_id, vr_identity_fingerprint(f->server_id));
-    g_autofree char *id = get_member(idle, "/v1/things/x", "id");
+    g_autofree char *id G_GNUC_UNUSED = get_member(idle, "/v1/things/x", "id");
     g_autofree char *again = NULL;
     GThread *threads[4];
 
