@@ -185,24 +185,21 @@ compare_chunk(Verify *self, guint64 chunk, guint64 entry, const VrDigest *wanted
     return flush_run(self, error) && note_bad(self, chunk, error);
 }
 
-/* A merge that makes a disk smaller may give its last, partial chunk an entry of its own. */
-static gboolean
-may_lack_digest(const Verify *self, guint64 chunk)
-{
-    return chunk + 1 == self->chunks && self->layer->size_bytes % VR_CHUNK_SIZE != 0;
-}
-
 static gboolean
 compare_table(Verify *self, guint64 first, guint64 n, GError **error)
 {
     for (guint64 i = 0; i < n; i++) {
+        static const VrDigest zeros = {{0}};
         guint64 chunk = first + i;
 
         if (self->sums.chunk == chunk) {
             if (!compare_chunk(self, chunk, self->l2[i], &self->sums.digest, error) ||
                 !vr_sums_reader_next(&self->sums, error))
                 return FALSE;
-        } else if (self->l2[i] != 0 && !may_lack_digest(self, chunk)) {
+        } else if (chunk >= self->layer->shown_chunks) {
+            if (!compare_chunk(self, chunk, self->l2[i], &zeros, error))
+                return FALSE;
+        } else if (self->l2[i] != 0) {
             if (!flush_run(self, error) || !note_bad(self, chunk, error))
                 return FALSE;
         }
@@ -210,22 +207,33 @@ compare_table(Verify *self, guint64 first, guint64 n, GError **error)
     return TRUE;
 }
 
-/* A table that is not where one can be has no entries: its chunks turn out bad. */
+/* A table that is not where one can be has no entries: its chunks turn out bad. FALSE with errno.
+ */
 static gboolean
-load_table(Verify *self, guint64 index, gboolean *ret_empty)
+load_table(int fd, guint64 l1_offset, guint64 index, guint64 *ret_l2, gboolean *ret_empty)
 {
     guint64 raw = 0, offset;
-    gssize n = pread(self->fd, &raw, sizeof raw, (off_t) (self->l1_offset + index * 8));
+    gssize n = pread(fd, &raw, sizeof raw, (off_t) (l1_offset + index * 8));
 
-    memset(self->l2, 0, VR_CHUNK_SIZE);
+    memset(ret_l2, 0, VR_CHUNK_SIZE);
     offset = GUINT64_FROM_BE(raw) & QCOW2_OFFSET_MASK;
     *ret_empty = n == sizeof raw && offset == 0;
     if (n != sizeof raw || offset == 0 || offset % VR_CHUNK_SIZE != 0)
         return n == sizeof raw;
-    n = pread(self->fd, self->l2, VR_CHUNK_SIZE, (off_t) offset);
+    n = pread(fd, ret_l2, VR_CHUNK_SIZE, (off_t) offset);
     for (guint64 i = 0; i < QCOW2_L2_ENTRIES; i++)
-        self->l2[i] = GUINT64_FROM_BE(self->l2[i]);
+        ret_l2[i] = GUINT64_FROM_BE(ret_l2[i]);
     return n >= 0;
+}
+
+/* A table without entries is as proven if no digest is in it and nothing shows that must not. */
+static gboolean
+says_nothing(const Verify *self, guint64 first, guint64 n)
+{
+    const VrLayerToVerify *layer = self->layer;
+
+    return self->sums.chunk >= first + n &&
+           MAX(first, layer->shown_chunks) >= MIN(first + n, layer->backing_chunks);
 }
 
 static gboolean
@@ -235,12 +243,12 @@ compare_all(Verify *self, GError **error)
         guint64 n = MIN(QCOW2_L2_ENTRIES, self->chunks - first);
         gboolean empty = FALSE;
 
-        if (!load_table(self, first / QCOW2_L2_ENTRIES, &empty)) {
+        if (!load_table(self->fd, self->l1_offset, first / QCOW2_L2_ENTRIES, self->l2, &empty)) {
             vr_set_error_errno(error, errno, "cannot read a table of layer '%s'",
                                self->layer->path);
             return FALSE;
         }
-        if ((!empty || self->sums.chunk < first + n) && !compare_table(self, first, n, error))
+        if (!(empty && says_nothing(self, first, n)) && !compare_table(self, first, n, error))
             return FALSE;
     }
     return flush_run(self, error);
@@ -286,4 +294,24 @@ vr_layer_verify(const VrLayerToVerify *layer, FILE *bad, VrLayerPace pace, gpoin
         return FALSE;
     *ret_verdict = self.verdict;
     return TRUE;
+}
+
+gboolean
+vr_layer_has(const char *path, guint64 chunk, gboolean *ret_has, GError **error)
+{
+    g_autofree guint64 *l2 = g_malloc(VR_CHUNK_SIZE);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    Qcow2Header header;
+    gboolean empty;
+    gboolean ok =
+        fd >= 0 && pread(fd, &header, sizeof header, 0) == sizeof header &&
+        load_table(fd, GUINT64_FROM_BE(header.l1_offset), chunk / QCOW2_L2_ENTRIES, l2, &empty);
+
+    if (ok)
+        *ret_has = l2[chunk % QCOW2_L2_ENTRIES] != 0;
+    else
+        vr_set_error_errno(error, errno, "cannot read a table of layer '%s'", path);
+    if (fd >= 0)
+        close(fd);
+    return ok;
 }

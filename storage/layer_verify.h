@@ -26,6 +26,7 @@ typedef struct {
     guint64 size_bytes;     /* virtual */
     const char *backing;    /* as in its header; nullable */
     guint64 backing_chunks; /* of the layer below, 0: none */
+    guint64 shown_chunks;   /* without a digest these are the layer below's, all others zeros */
 } VrLayerToVerify;
 
 /**
@@ -37,5 +38,10 @@ typedef struct {
  */
 gboolean vr_layer_verify(const VrLayerToVerify *layer, FILE *bad, VrLayerPace pace, gpointer data,
                          VrLayerVerdict *ret_verdict, GError **error);
+
+/** Whether the layer at @path has @chunk itself, be it zeros. Errors: TRANSIENT or that of reading.
+ */
+gboolean vr_layer_has(const char *path, guint64 chunk, gboolean *ret_has,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 G_END_DECLS

@@ -178,6 +178,7 @@ move_data(Merge *m, const char *disk, GCancellable *cancel, GError **error)
     g_autofree char *upper_sums = file_of(m, m->upper, disk, "sums");
     g_autofree char *merged_sums = file_of(m, m->upper, disk, "sums.tmp");
     guint64 chunks = vr_chunk_count(vr_replica_row_disk_floor(m->rows, m->index + 1, disk));
+    VrSumsRecord edge;
 
     if (!check_headers(m, disk, lower, upper, error))
         return FALSE;
@@ -186,7 +187,8 @@ move_data(Merge *m, const char *disk, GCancellable *cancel, GError **error)
         (void) chmod(upper, 0400);
         return FALSE;
     }
-    return vr_sums_merge(lower_sums, upper_sums, merged_sums, chunks, error) &&
+    return vr_merge_edge(m->replica, m->rows, m->index, disk, lower, &edge, error) &&
+           vr_sums_merge(lower_sums, upper_sums, merged_sums, chunks, &edge, error) &&
            merge_bad(m, disk, chunks, error);
 }
 

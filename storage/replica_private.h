@@ -171,12 +171,18 @@ gboolean vr_replica_finish_merges(VrReplica *self, GCancellable *cancel, GError 
 
 #define VR_SUMS_RECORD_LEN (8 + VR_DIGEST_LEN)
 
+typedef struct {
+    guint64 chunk; /* G_MAXUINT64: none */
+    VrDigest digest;
+} VrSumsRecord;
+
 void vr_sums_append(GByteArray *records, guint64 chunk, const VrDigest *digest);
 /** The overlay of @manifest, durable. */
 gboolean vr_sums_write(const char *path, VrManifest *manifest, GError **error);
-/** @upper over @lower without its chunks from @end on, to @out, durable. */
+/** @upper over @lower without its chunks from @end on, and @extra if neither has its chunk, to
+ * @out, durable. */
 gboolean vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end,
-                       GError **error);
+                       const VrSumsRecord *extra, GError **error);
 /** Chunks that are not zero. */
 gboolean vr_sums_count(const char *path, guint64 *ret_data, GError **error);
 /** DISK/<n>.bad, u64 LE chunks, ascending: those of @upper, and those of @lower that are below @end
@@ -184,6 +190,13 @@ gboolean vr_sums_count(const char *path, guint64 *ret_data, GError **error);
  * durable. */
 gboolean vr_bad_merge(const char *lower, const char *upper, const char *upper_sums, guint64 end,
                       const char *out, GError **error);
+
+/* replica_merge_edge.c */
+
+/** The chunk that file @lower, the layer of row @index, has got by the merge with the row above
+ * though neither has its digest. */
+gboolean vr_merge_edge(VrReplica *self, GPtrArray *rows, guint index, const char *disk,
+                       const char *lower, VrSumsRecord *ret_edge, GError **error);
 
 /** Record after record. */
 typedef struct {

@@ -10,10 +10,7 @@
 #include "policies/error.h"
 #include "storage/replica_private.h"
 
-typedef struct {
-    guint64 chunk; /* G_MAXUINT64: no more */
-    VrDigest digest;
-} Record;
+typedef VrSumsRecord Record;
 
 static void
 encode(guint8 raw[VR_SUMS_RECORD_LEN], guint64 chunk, const VrDigest *digest)
@@ -111,9 +108,22 @@ vr_sums_write(const char *path, VrManifest *manifest, GError **error)
     return finish(file, path, ok, error);
 }
 
+/* @extra comes before the first record behind it, and not if there is one of its chunk. */
+static gboolean
+put_with(FILE *file, const Record *record, Record *extra)
+{
+    Record now = *extra;
+
+    if (record->chunk < now.chunk)
+        return put(file, record);
+    extra->chunk = G_MAXUINT64;
+    return (now.chunk == record->chunk || put(file, &now)) &&
+           (record->chunk == G_MAXUINT64 || put(file, record));
+}
+
 static gboolean
 merge_files(FILE *lower, const char *lower_path, FILE *upper, const char *upper_path, FILE *out,
-            guint64 end, gboolean *ret_io_ok, GError **error)
+            guint64 end, Record extra, gboolean *ret_io_ok, GError **error)
 {
     Record a, b;
 
@@ -128,12 +138,9 @@ merge_files(FILE *lower, const char *lower_path, FILE *upper, const char *upper_
             a.chunk = G_MAXUINT64; /* and all behind it */
             continue;
         }
-        if (record->chunk == G_MAXUINT64)
+        *ret_io_ok = put_with(out, record, &extra);
+        if (record->chunk == G_MAXUINT64 || !*ret_io_ok)
             return TRUE;
-        if (!put(out, record)) {
-            *ret_io_ok = FALSE;
-            return TRUE;
-        }
         if (skip_lower && !next(lower, lower_path, &a, FALSE, error))
             return FALSE;
         if (skip_upper && !next(upper, upper_path, &b, FALSE, error))
@@ -142,7 +149,8 @@ merge_files(FILE *lower, const char *lower_path, FILE *upper, const char *upper_
 }
 
 gboolean
-vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end, GError **error)
+vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end,
+              const VrSumsRecord *extra, GError **error)
 {
     FILE *a = open_file(lower, "re", error);
     FILE *b = a ? open_file(upper, "re", error) : NULL;
@@ -150,7 +158,7 @@ vr_sums_merge(const char *lower, const char *upper, const char *out, guint64 end
     gboolean io_ok = TRUE, ok = FALSE;
 
     if (o) {
-        ok = merge_files(a, lower, b, upper, o, end, &io_ok, error);
+        ok = merge_files(a, lower, b, upper, o, end, *extra, &io_ok, error);
         if (ok)
             ok = finish(o, out, io_ok, error);
         else

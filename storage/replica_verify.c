@@ -23,6 +23,7 @@ typedef struct {
     guint64 size_bytes;
     guint64 below; /* number; 0: none */
     guint64 below_size;
+    guint64 floor; /* bytes of it that show */
 } Layer;
 
 static void
@@ -38,6 +39,7 @@ static Layer *
 layer_new(VrReplica *self, GPtrArray *rows, guint index, const char *disk)
 {
     const VrRpRow *row = rows->pdata[index];
+    guint64 floor = vr_replica_row_disk_floor(rows, index, disk);
     const VrRpRow *below = vr_replica_row_below(self, rows, &index, disk);
     Layer *layer = g_new0(Layer, 1);
 
@@ -46,6 +48,7 @@ layer_new(VrReplica *self, GPtrArray *rows, guint index, const char *disk)
     layer->size_bytes = vr_replica_row_disk_size(row, disk);
     layer->below = below ? below->rp.number : 0;
     layer->below_size = below ? vr_replica_row_disk_size(below, disk) : 0;
+    layer->floor = floor;
     return layer;
 }
 
@@ -157,8 +160,12 @@ read_layer(VrReplica *self, const Layer *layer, VrLayerPace pace, gpointer data,
     g_autofree char *temporary = file_of(self, layer, "bad.tmp");
     g_autofree char *backing =
         layer->below ? g_strdup_printf("%" G_GUINT64_FORMAT ".qcow2", layer->below) : NULL;
-    VrLayerToVerify wanted = {path, sums, layer->size_bytes, backing,
-                              vr_chunk_count(layer->below_size)};
+    VrLayerToVerify wanted = {path,
+                              sums,
+                              layer->size_bytes,
+                              backing,
+                              vr_chunk_count(layer->below_size),
+                              vr_chunk_count(layer->floor)};
     g_autoptr(GError) local = NULL;
     VrLayerVerdict verdict;
     FILE *list = fopen(temporary, "we");

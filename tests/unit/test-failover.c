@@ -91,7 +91,9 @@ __wrap_vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
     rp = fake_replica_commit(replica, xml);
     vr_replicas_put(now->target.app.replicas, replica);
     row->base_number = rp->number;
+    g_free(row->base_root);
     row->base_root = g_strdup(rp->root);
+    g_free(row->base_cycle);
     row->base_cycle = g_strdup(rp->cycle);
     g_assert_true(vr_state_protection_set_base(app->state, row, error));
     *ret_done = (VrCycleDone){.number = rp->number};

@@ -53,16 +53,18 @@ mutate(JsonNode *root, JsonNode *node, Feed feed, gpointer data)
     names = json_object_get_members(json_node_get_object(node));
     for (GList *l = names; l; l = l->next) {
         JsonObject *object = json_node_get_object(node);
-        JsonNode *right = json_object_dup_member(object, l->data);
+        g_autofree char *name =
+            g_strdup(l->data); /* the object frees its own when it is replaced */
+        JsonNode *right = json_object_dup_member(object, name);
 
-        mutate(root, json_object_get_member(object, l->data), feed, data);
+        mutate(root, json_object_get_member(object, name), feed, data);
         for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {
-            json_object_set_member(object, l->data, parse(wrong[i]));
+            json_object_set_member(object, name, parse(wrong[i]));
             feed(root, data);
         }
-        json_object_remove_member(object, l->data);
+        json_object_remove_member(object, name);
         feed(root, data);
-        json_object_set_member(object, l->data, right);
+        json_object_set_member(object, name, right);
     }
 }
 
@@ -321,6 +323,7 @@ test_answers(void)
         g_autoptr(GError) error = NULL;
 
         target.call = cases[i].call;
+        g_free(target.answer);
         target.answer = g_strdup(cases[i].answer);
         g_assert_true(target.call(target.client, &error));
         g_assert_no_error(error);

@@ -128,6 +128,48 @@ repair(Fixture *f)
     good_cycle(f);
 }
 
+/* Up to MAX_SIZE, now and then inside of a chunk. */
+static void
+resize_randomly(Fixture *f, const char *disk)
+{
+    guint64 sectors = (guint64) g_test_rand_int_range(1, (gint32) (MAX_SIZE / 512));
+
+    if (g_test_rand_int_range(0, 2) == 0)
+        sectors = MAX(sectors / 128, 1) * 128;
+    set_disk_size(f, disk, sectors * 512);
+}
+
+/* A disk ended inside of a chunk that only lower layers had, then became longer: QEMU gives the
+ * merged layer that chunk. @shown: it holds data. */
+static void
+test_edge(Fixture *f, gconstpointer shown)
+{
+    g_autoptr(GError) error = NULL;
+    VrVerifyResult result;
+
+    set_disk_size(f, "vda", 8 * MiB);
+    write_chunk(f, "vda", 0);
+    if (shown)
+        write_disk(f, "vda", 6 * MiB, 512 * 9, FALSE);
+    good_cycle(f); /* 1 */
+    g_assert_true(vr_replica_hold(f->replica, 1, "failed-over", &error));
+    set_disk_size(f, "vda", 6 * MiB + 512 * 9);
+    write_chunk(f, "vda", 1);
+    good_cycle(f); /* 2 */
+    set_disk_size(f, "vda", 9 * MiB);
+    write_chunk(f, "vda", 2);
+    good_cycle(f); /* 3 */
+    retain(f, &error);
+    g_assert_no_error(error);
+    judge(f);
+    result = verify(f, 3);
+    g_assert_cmpuint(result.layers_bad + result.layers_unreadable, ==, 0);
+    if (shown)
+        flip(f, "vda", 3, 96);
+    result = verify(f, 3);
+    g_assert_cmpuint(result.bad_chunks, ==, shown ? 1 : 0);
+}
+
 /* Whatever cycles and merges leave is found good, chunk for chunk. */
 static void
 test_good(Fixture *f, gconstpointer data)
@@ -137,13 +179,11 @@ test_good(Fixture *f, gconstpointer data)
     guint64 sum = 0;
 
     two_disks(f);
-    for (guint i = 0; i < 12; i++) {
+    for (guint i = 0; i < 15; i++) {
         g_autoptr(VrRecoveryPoint) rp = NULL;
 
-        if (i == 5)
-            set_disk_size(f, "vda", 6 * MiB + 512 * 9);
-        if (i == 8)
-            set_disk_size(f, "vda", 9 * MiB);
+        if (g_test_rand_int_range(0, 2) == 0)
+            resize_randomly(f, "vda");
         write_randomly(f, "vda", 6);
         write_randomly(f, "vdb", 3);
         good_cycle(f);
@@ -570,6 +610,8 @@ main(int argc, char **argv)
 #define ADD(name, function) g_test_add(name, Fixture, NULL, set_up, function, tear_down)
     ADD("/replica-verify/good", test_good);
     ADD("/replica-verify/flipped", test_flipped);
+    g_test_add("/replica-verify/edge/zeros", Fixture, NULL, set_up, test_edge, tear_down);
+    g_test_add("/replica-verify/edge/data", Fixture, "data", set_up, test_edge, tear_down);
     ADD("/replica-verify/merged-bad", test_merged_bad);
     ADD("/replica-verify/not-told", test_not_told);
     ADD("/replica-verify/restored", test_restored);
