@@ -29,6 +29,11 @@ def wall(text):
     return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0." + (fraction or "0"))
 
 
+def retained(points, keep):
+    """Whether none of these is older than `keep` seconds: ages go by the target's clock, from the newest point."""
+    return len(points) == 1 or points[0]["stored_us"] >= points[-1]["stored_us"] - keep * 1e6
+
+
 class Witness:
     """Copies the frozen disks from QEMU's own export whenever the source's daemon stops itself (VR_FAULT=S8:stop).
 

@@ -6,7 +6,7 @@ import time
 import checker
 import lab
 from lab import wait_for
-from protected import Protected, wall
+from protected import Protected, retained
 
 MIB = 1 << 20
 LAYERS = 128  # at most, whatever the policy
@@ -26,10 +26,6 @@ def ours(p):
 def kept(p, wanted):
     """Until retention is done and what is listed is what was wanted."""
     wait_for(lambda: wanted(p.points()), 120, "retention catches up", 0.5)
-
-
-def within(points):
-    return len(points) == 1 or wall(points[0]["time"]) >= wall(points[-1]["time"]) - KEEP
 
 
 def cycles(p, count):
@@ -56,7 +52,7 @@ def endure(count):
         took += cycles(p, count - count // 2)
         assert p.last_number() - first >= count
         after = numbers(p)
-        kept(p, within)
+        kept(p, lambda points: retained(points, KEEP))
         print(f"{count} cycles in {time.monotonic() - began:.0f} s; a cycle takes {1000 * statistics.median(took):.0f} ms, "
               f"first hundred {1000 * statistics.median(took[:100]):.0f} ms, last {1000 * statistics.median(took[-100:]):.0f} ms")
         for host in before:

@@ -4,11 +4,11 @@ import time
 
 from protected import Protected, wall
 
-SECONDS = 60
+SECONDS = 30
 RPO = 3.0
 
 
-def test_one_second_for_a_minute():
+def test_one_second():
     with Protected("each-second", policy={"interval": "1s", "rpo_target": "3s"}, churn=1024) as p:
         first, began = p.last_number(), time.monotonic()
         worst = 0.0
@@ -21,7 +21,7 @@ def test_one_second_for_a_minute():
         gaps = [b - a for a, b in zip(times, times[1:])]
         print(f"{made} recovery points in {SECONDS} s, RPO at most {worst:.2f} s, "
               f"between two points at most {max(gaps):.2f} s")
-        assert made >= 40, f"{made} recovery points in {SECONDS} s"  # another lab may run beside
+        assert made >= 20, f"{made} recovery points in {SECONDS} s"  # another lab may run beside
         assert worst <= RPO and max(gaps) <= RPO, (worst, max(gaps))
         info = p.info()
         assert info["health"] == "ok", info["reasons"]

@@ -3,7 +3,7 @@
 import contextlib
 
 import lab
-from protected import Protected, Witness, fill, restart, sent_bytes
+from protected import Protected, Witness, fill, restart, retained, sent_bytes
 from lab import wait_for
 
 GAP = 1.5
@@ -41,12 +41,6 @@ def test_kill_at_every_step():
         p.check.check(gap=GAP)
 
 
-def retained(p):
-    """Whether what is listed is what the policy keeps: ages go by the target's clock, from the newest point."""
-    points = p.points()
-    return len(points) == 1 or points[0]["stored_us"] >= points[-1]["stored_us"] - KEEP * 1e6
-
-
 def test_kill_at_every_step_of_a_merge():
     policy = {"keep_all": f"{KEEP:g}s", "keep_hourly": 0, "keep_daily": 0}
     with Protected("killed-merge", policy=policy) as p, Witness(p.source, p.guest.name) as witness:
@@ -64,7 +58,7 @@ def test_kill_at_every_step_of_a_merge():
             p.target.daemon("start")
             p.sync()
             p.sync()
-            wait_for(lambda: retained(p), 20, f"after {step} the merge goes on: {p.points()}")
+            wait_for(lambda: retained(p.points(), KEEP), 20, f"after {step} the merge goes on: {p.points()}")
             p.settle()
             points = p.check.check(retention=True, gap=GAP)
             # The first two points were made before the witness came.
