@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "storage/run_program.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "policies/error.h"
@@ -67,85 +70,131 @@ set_missing(GError **error, const char *program, const GError *cause)
                  program, cause->message);
 }
 
-static GSubprocess *
-start(const char *const *argv, GError **error)
-{
-    g_autoptr(GSubprocessLauncher) launcher =
-        g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
-    g_autoptr(GError) local = NULL;
-    GSubprocess *process;
+/* A program with its output on pipes. */
+typedef struct {
+    GPid pid;
+    struct pollfd fds[3]; /* output, errors, cancellation; -1: over, or none */
+    GString *text[2];     /* owned; what the first two said */
+} Run;
 
-    g_subprocess_launcher_setenv(launcher, "LC_ALL", "C", TRUE);
-    g_subprocess_launcher_set_child_setup(launcher, die_with_parent, this_process(), NULL);
-    process = g_subprocess_launcher_spawnv(launcher, argv, &local);
-    if (process == NULL)
-        set_missing(error, argv[0], local);
-    return process;
+static void
+run_clear(Run *self)
+{
+    for (guint i = 0; i < 2; i++) {
+        if (self->fds[i].fd >= 0)
+            close(self->fds[i].fd);
+        if (self->text[i])
+            g_string_free(self->text[i], TRUE);
+    }
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Run, run_clear)
+
+static gboolean
+spawn(const char *const *argv, GSpawnFlags flags, GPid *ret_pid, int *ret_stdout, int *ret_stderr,
+      GError **error)
+{
+    g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
+    g_autoptr(GError) local = NULL;
+
+    if (g_spawn_async_with_pipes(
+            NULL, (char **) argv, env, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | flags,
+            die_with_parent, this_process(), ret_pid, NULL, ret_stdout, ret_stderr, &local))
+        return TRUE;
+    set_missing(error, argv[0], local);
+    return FALSE;
 }
 
 static void
-set_ended(GSubprocess *process, const char *program, const char *words, GError **error)
+read_some(Run *self, guint i)
 {
-    g_autofree char *how = NULL;
+    char buf[4096];
+    gssize n = read(self->fds[i].fd, buf, sizeof buf);
 
-    if (g_subprocess_get_if_exited(process))
-        how = g_strdup_printf("exit status %d", g_subprocess_get_exit_status(process));
-    else
-        how = g_strdup_printf("signal %d", g_subprocess_get_term_sig(process));
+    if (n > 0) {
+        g_string_append_len(self->text[i], buf, n);
+    } else if (n == 0 || errno != EINTR) {
+        close(self->fds[i].fd);
+        self->fds[i].fd = -1;
+    }
+}
+
+/* Until it has closed both, FALSE if cancelled before. */
+static gboolean
+listen_to(Run *self)
+{
+    while (self->fds[0].fd >= 0 || self->fds[1].fd >= 0) {
+        if (poll(self->fds, G_N_ELEMENTS(self->fds), -1) < 0)
+            continue; /* a signal: nothing else is possible */
+        if (self->fds[2].revents != 0)
+            return FALSE;
+        for (guint i = 0; i < 2; i++) {
+            if (self->fds[i].revents != 0)
+                read_some(self, i);
+        }
+    }
+    return TRUE;
+}
+
+/* Its exit status as of waitpid(), or -1. */
+static int
+reap(GPid pid)
+{
+    int status = -1;
+
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR)
+            return -1;
+    }
+    return status;
+}
+
+static void
+set_ended(int status, const char *program, const char *words, GError **error)
+{
+    g_autofree char *how = WIFSIGNALED(status)
+                               ? g_strdup_printf("signal %d", WTERMSIG(status))
+                               : g_strdup_printf("exit status %d", WEXITSTATUS(status));
+
     vr_set_program_error(error, program, how, words);
 }
 
-static char *
-bytes_to_text(GBytes *bytes)
-{
-    gsize len = 0;
-    const char *data = bytes ? g_bytes_get_data(bytes, &len) : NULL;
-
-    return g_utf8_make_valid(data ? data : "", (gssize) len);
-}
-
+/* Not by GSubprocess: GLib 2.74's frees a source after its context, now and then (a mutex in freed
+ * memory), when it was given something to be cancelled by. */
 gboolean
 vr_run_program(const char *const *argv, GCancellable *cancel, char **ret_stdout, GError **error)
 {
-    g_autoptr(GSubprocess) process = start(argv, error);
-    g_autoptr(GBytes) out = NULL;
-    g_autoptr(GBytes) err = NULL;
-    g_autoptr(GError) local = NULL;
+    g_auto(Run) run = {.fds = {{-1, POLLIN, 0}, {-1, POLLIN, 0}, {-1, POLLIN, 0}}};
+    gboolean ended;
+    GPollFD fd;
+    int status;
 
-    if (process == NULL)
+    if (!spawn(argv, G_SPAWN_DEFAULT, &run.pid, &run.fds[0].fd, &run.fds[1].fd, error))
         return FALSE;
-    if (!g_subprocess_communicate(process, NULL, cancel, &out, &err, &local)) {
-        gboolean cancelled = g_error_matches(local, G_IO_ERROR, G_IO_ERROR_CANCELLED);
-
-        g_subprocess_force_exit(process);
-        (void) g_subprocess_wait(process, NULL, NULL);
-        vr_set_error(error, cancelled ? VR_ERROR_CANCELLED : VR_ERROR_INTERNAL,
-                     cancelled ? "cancelled" : "program-failed", NULL, "%s was ended: %s", argv[0],
-                     local->message);
+    run.text[0] = g_string_new(NULL);
+    run.text[1] = g_string_new(NULL);
+    if (cancel != NULL && g_cancellable_make_pollfd(cancel, &fd))
+        run.fds[2].fd = fd.fd;
+    ended = listen_to(&run);
+    if (run.fds[2].fd >= 0)
+        g_cancellable_release_fd(cancel);
+    if (!ended)
+        kill(run.pid, SIGKILL);
+    status = reap(run.pid);
+    if (!ended) {
+        vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "%s was ended", argv[0]);
         return FALSE;
     }
-    if (!g_subprocess_get_successful(process)) {
-        g_autofree char *words = bytes_to_text(err);
-
-        set_ended(process, argv[0], words, error);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        set_ended(status, argv[0], run.text[1]->str, error);
         return FALSE;
     }
     if (ret_stdout != NULL)
-        *ret_stdout = bytes_to_text(out);
+        *ret_stdout = g_utf8_make_valid(run.text[0]->str, (gssize) run.text[0]->len);
     return TRUE;
 }
 
 gboolean
 vr_start_program(const char *const *argv, GPid *ret_pid, int *ret_stderr, GError **error)
 {
-    g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "LC_ALL", "C", TRUE);
-    g_autoptr(GError) local = NULL;
-
-    if (g_spawn_async_with_pipes(
-            NULL, (char **) argv, env,
-            G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
-            die_with_parent, this_process(), ret_pid, NULL, NULL, ret_stderr, &local))
-        return TRUE;
-    set_missing(error, argv[0], local);
-    return FALSE;
+    return spawn(argv, G_SPAWN_STDOUT_TO_DEV_NULL, ret_pid, NULL, ret_stderr, error);
 }

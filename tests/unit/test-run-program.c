@@ -94,6 +94,71 @@ test_cancel(void)
     g_thread_join(thread);
 }
 
+typedef struct {
+    GCancellable *cancel;
+    gint run; /* atomic */
+} Canceller;
+
+/* Now and then, whatever runs just then, as a user of layers does to merges. */
+static gpointer
+cancel_often(gpointer data)
+{
+    Canceller *self = data;
+
+    while (g_atomic_int_get(&self->run)) {
+        g_usleep(700);
+        g_cancellable_cancel(self->cancel);
+        g_cancellable_reset(self->cancel);
+    }
+    return NULL;
+}
+
+/* Many at once, each is over when it has ended, or was ended. */
+static gpointer
+run_many(gpointer data)
+{
+    for (guint i = 0; i < 300; i++) {
+        g_autofree char *out = NULL;
+        g_autoptr(GError) error = NULL;
+        gboolean ok = shell("echo words", data, &out, &error);
+
+        if (ok)
+            g_assert_cmpstr(out, ==, "words\n");
+        else
+            g_assert_error(error, VR_ERROR, VR_ERROR_CANCELLED);
+    }
+    return NULL;
+}
+
+static void
+test_many(void)
+{
+    g_autoptr(GCancellable) never = g_cancellable_new();
+    g_autoptr(GCancellable) often = g_cancellable_new();
+    Canceller canceller = {often, 1};
+    GThread *cancels = g_thread_new("cancel", cancel_often, &canceller);
+    GThread *threads[] = {g_thread_new("a", run_many, never), g_thread_new("b", run_many, never),
+                          g_thread_new("c", run_many, often), g_thread_new("d", run_many, NULL)};
+
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    g_atomic_int_set(&canceller.run, 0);
+    g_thread_join(cancels);
+}
+
+/* More than a pipe holds, on both, one after the other. */
+static void
+test_much(void)
+{
+    g_autofree char *out = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(shell("head -c 300000 /dev/zero | tr '\\0' e >&2;"
+                        "head -c 300000 /dev/zero | tr '\\0' o",
+                        NULL, &out, &error));
+    g_assert_cmpuint(strlen(out), ==, 300000);
+}
+
 static void
 test_start(void)
 {
@@ -141,6 +206,8 @@ main(int argc, char **argv)
     g_test_add_func("/run-program/failures", test_failures);
     g_test_add_func("/run-program/missing", test_missing);
     g_test_add_func("/run-program/cancel", test_cancel);
+    g_test_add_func("/run-program/many", test_many);
+    g_test_add_func("/run-program/much", test_much);
     g_test_add_func("/run-program/start", test_start);
     g_test_add_func("/run-program/dies-with-thread", test_dies_with_thread);
     return g_test_run();
