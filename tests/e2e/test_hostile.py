@@ -216,10 +216,10 @@ def test_disk_named_like_a_directory():
             assert not kvm2.exists(f"{lab.STORE}/{replica.uuid}/active/1.qcow2"), name
 
 
-def test_activate_while_retention_merges():
+def activate_while_retention_merges(times):
     with source_peer() as (peer, kvm2):
         failures = []
-        for _ in range(4):
+        for _ in range(times):
             replica = Replica(peer, policy="[policy]\ninterval=1s\nkeep-all=720h\n")
             root = replica.first[1]["root"]
 
@@ -237,7 +237,15 @@ def test_activate_while_retention_merges():
                 failures.append(answer)
             else:
                 kvm2.virsh("destroy", replica.uuid)
-        assert not failures, f"{len(failures)} of 4: {failures[0]}"
+        assert not failures, f"{len(failures)} of {times}: {failures[0]}"
+
+
+def test_activate_while_retention_merges():
+    activate_while_retention_merges(4)
+
+
+def test_long_activate_while_retention_merges():
+    activate_while_retention_merges(20)
 
 
 # messages
