@@ -40,16 +40,6 @@ vr_ownership_side_here(VrApp *app, const VrProtection *row, VrOwnershipSide *ret
     return ret_side->generation != NULL && look_at_domain(app, row->uuid, ret_side, error);
 }
 
-/* FALSE where a peer sends anything but true. */
-static gboolean
-flag(JsonObject *object, const char *key)
-{
-    JsonNode *node = json_object_get_member(object, key);
-
-    return node != NULL && JSON_NODE_HOLDS_VALUE(node) &&
-           json_node_get_value_type(node) == G_TYPE_BOOLEAN && json_node_get_boolean(node);
-}
-
 static JsonNode *
 take(JsonObject *object)
 {
@@ -77,9 +67,9 @@ vr_ownership_side_there(VrPeerClient *peer, const VrProtection *row, GCancellabl
         return FALSE;
     *ret_side = (VrOwnershipSide){
         .generation = vr_generation_from_line(line, error),
-        .active = flag(said, "active"),
-        .running = flag(said, "running"),
-        .moving = flag(said, "moving"),
+        .active = vr_json_true_in(said, "active"),
+        .running = vr_json_true_in(said, "running"),
+        .moving = vr_json_true_in(said, "moving"),
     };
     return ret_side->generation != NULL;
 }

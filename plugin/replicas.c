@@ -17,7 +17,8 @@ struct _VrReplicas {
     VrState *state; /* borrowed */
     char *manifests;
     GThread *thread;      /* owned */
-    GAsyncQueue *due;     /* owned: uuid (owned); "" ends the thread */
+    GAsyncQueue *due;     /* owned: uuid (owned), each once; "" ends the thread */
+    GHashTable *queued;   /* owned: what is in it, under its lock */
     GCancellable *cancel; /* owned */
 
     GMutex lock; /* guards what follows */
@@ -187,7 +188,23 @@ vr_replicas_close(VrReplicas *self, const char *uuid)
 void
 vr_replicas_retain(VrReplicas *self, const char *uuid)
 {
-    g_async_queue_push(self->due, g_strdup(uuid));
+    g_async_queue_lock(self->due);
+    if (g_hash_table_add(self->queued, g_strdup(uuid)))
+        g_async_queue_push_unlocked(self->due, g_strdup(uuid));
+    g_async_queue_unlock(self->due);
+}
+
+/* The next one; what is asked for from here on is another pass. (transfer full) */
+static char *
+next_due(VrReplicas *self)
+{
+    char *uuid;
+
+    g_async_queue_lock(self->due);
+    uuid = g_async_queue_pop_unlocked(self->due);
+    (void) g_hash_table_remove(self->queued, uuid);
+    g_async_queue_unlock(self->due);
+    return uuid;
 }
 
 void
@@ -249,7 +266,7 @@ retain_thread(gpointer data)
     VrReplicas *self = data;
 
     for (;;) {
-        g_autofree char *uuid = g_async_queue_pop(self->due);
+        g_autofree char *uuid = next_due(self);
         g_autoptr(GError) error = NULL;
 
         if (uuid[0] == '\0')
@@ -269,6 +286,7 @@ vr_replicas_new(VrState *state, const char *manifests)
     self->state = state;
     self->manifests = g_strdup(manifests);
     self->due = g_async_queue_new_full(g_free);
+    self->queued = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->cancel = g_cancellable_new();
     g_mutex_init(&self->lock);
     g_cond_init(&self->idle);
@@ -286,6 +304,7 @@ vr_replicas_free(VrReplicas *self)
     g_async_queue_push(self->due, g_strdup(""));
     g_thread_join(self->thread);
     g_async_queue_unref(self->due);
+    g_hash_table_unref(self->queued);
     g_object_unref(self->cancel);
     g_hash_table_unref(self->entries);
     g_cond_clear(&self->idle);

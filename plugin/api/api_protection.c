@@ -226,11 +226,9 @@ static JsonObject *
 flag_args(const VrHttpRequest *request, const char *flag)
 {
     JsonNode *body = vr_http_request_json(request);
-    JsonObject *object = vr_json_as_object(body);
     JsonObject *args = json_object_new();
 
-    json_object_set_boolean_member(
-        args, flag, object && json_object_get_boolean_member_with_default(object, flag, FALSE));
+    json_object_set_boolean_member(args, flag, vr_json_true_in(vr_json_as_object(body), flag));
     return args;
 }
 
@@ -271,8 +269,7 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     if (!admits(row, VR_OPERATION_PLANNED_FAILOVER, error))
         return FALSE;
     args = flag_args(request, "force");
-    json_object_set_boolean_member(
-        args, "no_verify", json_object_get_boolean_member_with_default(object, "no_verify", FALSE));
+    json_object_set_boolean_member(args, "no_verify", vr_json_true_in(object, "no_verify"));
     return start_job(data, "failover", row, args, reply, error);
 }
 

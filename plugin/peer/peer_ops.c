@@ -91,6 +91,7 @@ static JsonNode *
 planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
+    JsonObject *asked = vr_json_as_object(request);
     JsonObject *args;
     JsonObject *reply;
     JsonNode *node;
@@ -106,14 +107,8 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
     if (!consents(app, row, error))
         return NULL;
     args = json_object_new();
-    json_object_set_boolean_member(args, "force",
-                                   request && JSON_NODE_HOLDS_OBJECT(request) &&
-                                       json_object_get_boolean_member_with_default(
-                                           json_node_get_object(request), "force", FALSE));
-    json_object_set_boolean_member(args, "no_verify",
-                                   request && JSON_NODE_HOLDS_OBJECT(request) &&
-                                       json_object_get_boolean_member_with_default(
-                                           json_node_get_object(request), "no_verify", FALSE));
+    json_object_set_boolean_member(args, "force", vr_json_true_in(asked, "force"));
+    json_object_set_boolean_member(args, "no_verify", vr_json_true_in(asked, "no_verify"));
     if (!vr_jobs_start(app->jobs, "failover", uuid, row->name, args, &id, error))
         return NULL;
     reply = json_object_new();
