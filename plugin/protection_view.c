@@ -9,6 +9,7 @@
 #include "policies/health.h"
 #include "policies/units.h"
 #include "storage/error_json.h"
+#include "storage/source_policy.h"
 #include "storage/state_rp.h"
 
 /* Since when a reason is seen to hold, in this run of the daemon: "uuid code" -> wall time. */
@@ -99,8 +100,7 @@ policy_of(VrApp *app, const VrProtection *row)
 {
     VrPolicy *policy = row->role == VR_ROLE_SOURCE
                            ? vr_policy_files_get(app->policies, row->policy, NULL)
-                           : vr_policy_parse(row->policy, "policy of the source", row->policy_text,
-                                             strlen(row->policy_text), NULL);
+                           : vr_source_policy(row, NULL);
 
     return policy ? policy : vr_policy_default();
 }

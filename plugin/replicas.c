@@ -2,8 +2,8 @@
 #include "plugin/replicas.h"
 
 #include "policies/error.h"
-#include "policies/policy.h"
 #include "storage/policy_before.h"
+#include "storage/source_policy.h"
 #include "storage/state_peer.h"
 
 typedef struct {
@@ -225,8 +225,7 @@ vr_replicas_refresh_index(VrReplicas *self, const char *uuid)
 static VrPolicy *
 retention_policy(VrReplicas *self, const VrProtection *row, GError **error)
 {
-    g_autoptr(VrPolicy) policy = vr_policy_parse(row->policy, "policy of the source",
-                                                 row->policy_text, strlen(row->policy_text), error);
+    g_autoptr(VrPolicy) policy = vr_source_policy(row, error);
     g_autoptr(VrPeer) peer = policy ? vr_state_peer_get(self->state, row->peer, error) : NULL;
     VrRetentionBefore before;
 

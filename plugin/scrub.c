@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/scrub.h"
 
-#include <string.h>
-
 #include "policies/error.h"
 #include "storage/replica_verify.h"
+#include "storage/source_policy.h"
 #include "storage/token_bucket.h"
 
 #define PAUSE_US G_TIME_SPAN_MINUTE
@@ -38,17 +37,6 @@ pace(gsize bytes, gpointer data, GError **error)
     return FALSE;
 }
 
-static gint64
-verify_interval(const VrProtection *row)
-{
-    g_autoptr(VrPolicy) policy = vr_policy_parse(row->policy, "policy of the source",
-                                                 row->policy_text, strlen(row->policy_text), NULL);
-
-    if (policy == NULL)
-        policy = vr_policy_default();
-    return policy->verify_interval_us;
-}
-
 /* One layer of it, which merges leave out meanwhile: they are due again. TRUE if there may be more
  * to do. */
 static gboolean
@@ -61,8 +49,8 @@ scrub_one(VrScrub *self, const VrProtection *row)
 
     if (replica == NULL)
         return FALSE;
-    if (!vr_replica_scrub(replica, g_get_real_time() - verify_interval(row), pace, &reading, &any,
-                          &error)) {
+    if (!vr_replica_scrub(replica, g_get_real_time() - vr_source_policy_verify_us(row), pace,
+                          &reading, &any, &error)) {
         if (!g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED))
             g_warning("domain '%s': its replica could not be read in the background: %s", row->name,
                       error->message);

@@ -13,6 +13,7 @@
 #include "storage/file_util.h"
 #include "storage/json_util.h"
 #include "storage/policy_before.h"
+#include "storage/source_policy.h"
 #include "storage/store_scan.h"
 
 #define KEEP_FOR_EVER G_MAXINT64
@@ -214,8 +215,7 @@ take_settings(VrProtection *row, const Put *put)
 static gboolean
 take_policy_before(VrApp *app, VrProtection *row, const Put *put, GError **error)
 {
-    g_autoptr(VrPolicy) present = vr_policy_parse(
-        row->policy, "policy of the source", row->policy_text, strlen(row->policy_text), error);
+    g_autoptr(VrPolicy) present = vr_source_policy(row, error);
     g_autoptr(VrPeer) peer = present ? vr_state_peer_get(app->state, row->peer, error) : NULL;
     VrRetentionBefore before;
 

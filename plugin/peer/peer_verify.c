@@ -7,6 +7,7 @@
 #include "policies/units.h"
 #include "storage/json_util.h"
 #include "storage/replica_verify.h"
+#include "storage/source_policy.h"
 
 static JsonNode *
 answer_new(JsonObject *object)
@@ -93,17 +94,6 @@ vr_peer_verify_cancel(VrApp *app, const char *uuid, JsonNode *request, GError **
     return answer_new(json_object_new());
 }
 
-static gint64
-verify_interval(const VrProtection *row)
-{
-    g_autoptr(VrPolicy) policy = vr_policy_parse(row->policy, "policy of the source",
-                                                 row->policy_text, strlen(row->policy_text), NULL);
-
-    if (policy == NULL)
-        policy = vr_policy_default();
-    return policy->verify_interval_us;
-}
-
 static gboolean
 add_reading(VrApp *app, const VrProtection *row, const VrRecoveryPoint *head, gint64 since_us,
             JsonObject *object, GError **error)
@@ -126,7 +116,7 @@ prove_head(VrApp *app, const VrProtection *row, VrReplica *replica, gboolean ver
     g_autofree char *verified = NULL;
     g_autoptr(JsonNode) node = NULL;
     JsonObject *object = json_object_new();
-    gint64 since_us = g_get_real_time() - verify_interval(row);
+    gint64 since_us = g_get_real_time() - vr_source_policy_verify_us(row);
 
     node = answer_new(object);
     if (head == NULL) {
