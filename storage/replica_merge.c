@@ -240,6 +240,29 @@ is_done(const Merge *m, const char *disk)
            !g_file_test(lower, G_FILE_TEST_EXISTS);
 }
 
+/* A layer that is not there is merged only if this merge did it: n is backed by the one below k.
+ * Else it is lost, for now perhaps, and everything above would be with it. */
+static gboolean
+check_present(const Merge *m, GPtrArray *disks, GError **error)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        const char *disk = ((const VrCycleDisk *) disks->pdata[i])->name;
+        g_autofree char *lower = file_of(m, m->lower, disk, "qcow2");
+        g_autofree char *upper = file_of(m, m->upper, disk, "qcow2");
+        g_autofree char *below = below_name(m, disk);
+        guint64 size = vr_replica_row_disk_size(m->upper, disk);
+
+        if (is_done(m, disk) && vr_replica_row_disk_floor(m->rows, m->index + 1, disk) > 0 &&
+            !(m->redo && vr_qcow2_check_header(upper, size, below, NULL))) {
+            vr_set_error(error, VR_ERROR_CORRUPT, "replica-damaged",
+                         "Put the file back, or start replication anew.",
+                         "layer '%s' of a recovery point is not there", lower);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 /* Files of k that are left: digests, and layers that n is not backed by. */
 static gboolean
 remove_lower(Merge *m, GPtrArray *disks, GError **error)
@@ -439,6 +462,8 @@ merge_row(VrReplica *self, GPtrArray *rows, guint index, GCancellable *cancel, G
     }
     if (any_in_use(&m, disks))
         return TRUE;
+    if (!check_present(&m, disks, error))
+        return FALSE;
     g_mutex_lock(&self->lock);
     ok = retire(&m, &skip, error);
     g_mutex_unlock(&self->lock);

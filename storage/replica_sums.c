@@ -289,21 +289,35 @@ merge_bad_files(FILE *lower, FILE *upper, VrSumsReader *sums, guint64 end, FILE 
         if (a == chunk)
             a = next_bad(lower);
     }
-    return TRUE;
+    if ((!lower || !ferror(lower)) && (!upper || !ferror(upper)))
+        return TRUE;
+    vr_set_error_errno(error, EIO, "cannot read a list of bad chunks");
+    return FALSE;
+}
+
+/* No file is no list; anything else that keeps it from being read is an error. */
+static gboolean
+open_list(const char *path, FILE **ret_file, GError **error)
+{
+    *ret_file = g_fopen(path, "re");
+    if (*ret_file || errno == ENOENT)
+        return TRUE;
+    vr_set_error_errno(error, errno, "cannot open '%s'", path);
+    return FALSE;
 }
 
 gboolean
 vr_bad_merge(const char *lower, const char *upper, const char *upper_sums, guint64 end,
              const char *out, GError **error)
 {
-    FILE *a = g_fopen(lower, "re");
-    FILE *b = g_fopen(upper, "re");
+    FILE *a = NULL, *b = NULL, *o = NULL;
     g_auto(VrSumsReader) sums = {0};
-    FILE *o = NULL;
     guint64 count = 0;
-    gboolean ok = !a && !b;
+    gboolean known = open_list(lower, &a, error) && open_list(upper, &b, error);
+    gboolean ok = known && !a && !b;
 
-    if (!ok && vr_sums_reader_open(&sums, upper_sums, error) && (o = open_file(out, "we", error))) {
+    if (known && !ok && vr_sums_reader_open(&sums, upper_sums, error) &&
+        (o = open_file(out, "we", error))) {
         ok = merge_bad_files(a, b, &sums, end, o, &count, error);
         if (ok)
             ok = finish(o, out, TRUE, error);

@@ -314,6 +314,7 @@ parse_point(JsonNode *node, const char *uuid, VrRpState state, GError **error)
     row->rp = *rp;
     row->rp.cycle = g_strdup(rp->cycle);
     row->rp.root = g_strdup(rp->root);
+    row->rp.damaged_disk = g_strdup(rp->damaged_disk);
     row->state = state;
     row->disks = vr_json_to_text(json_object_get_member(object, "disks"));
     row->attachments = vr_json_to_text(json_object_get_member(object, "attachments"));

@@ -357,6 +357,33 @@ assert_not_sound(Fixture *f, guint64 number)
     g_assert_nonnull(error);
 }
 
+/* Nothing is merged over a layer that is away: put back, all is as it was. */
+static void
+test_missing_kept(Fixture *f, gconstpointer data)
+{
+    g_autofree char *path = at(f, "store/" UUID "/vda/2.qcow2");
+    g_autofree char *away = at(f, "away");
+    g_autoptr(GError) error = NULL;
+
+    two_disks(f);
+    for (guint i = 0; i < 3; i++) {
+        write_randomly(f, "vda", 2);
+        good_cycle(f);
+    }
+    g_assert_true(vr_replica_hold(f->replica, 1, "failed-over", &error));
+    g_assert_cmpint(g_rename(path, away), ==, 0);
+    g_assert_false(retain(f, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_CORRUPT);
+    g_clear_error(&error);
+    g_assert_cmpint(g_rename(away, path), ==, 0);
+    judge(f);
+    reopen_target(f);
+    retain(f, &error);
+    g_assert_no_error(error);
+    judge(f);
+    judge_leftovers(f, FALSE);
+}
+
 static void
 test_missing(Fixture *f, gconstpointer data)
 {
@@ -616,6 +643,7 @@ main(int argc, char **argv)
     ADD("/replica-verify/not-told", test_not_told);
     ADD("/replica-verify/restored", test_restored);
     ADD("/replica-verify/missing", test_missing);
+    ADD("/replica-verify/missing-kept", test_missing_kept);
     ADD("/replica-verify/truncated", test_truncated);
     ADD("/replica-verify/extra-entry", test_extra_entry);
     ADD("/replica-verify/hold-against-merge", test_hold_against_merge);
