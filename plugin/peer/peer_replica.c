@@ -339,6 +339,19 @@ vr_peer_replica_put(VrApp *app, const char *peer, const char *uuid, JsonNode *re
     return ok ? answer(json_object_new()) : NULL;
 }
 
+/* Retention may have opened it anew, empty, as long as there was a row. */
+static gboolean
+remove_directories(VrApp *app, const VrProtection *row, GError **error)
+{
+    VrStoreRow *store = vr_state_store_get(app->state, row->store, error);
+    g_autofree char *dir = store ? g_build_filename(store->path, row->uuid, NULL) : NULL;
+    g_autofree char *manifests = vr_app_manifest_dir(app, row->uuid);
+
+    vr_store_row_free(store);
+    vr_replicas_close(app->replicas, row->uuid);
+    return dir && vr_remove_tree(dir, error) && vr_remove_tree(manifests, error);
+}
+
 static gboolean
 drop(VrApp *app, const VrProtection *row, GError **error)
 {
@@ -346,7 +359,8 @@ drop(VrApp *app, const VrProtection *row, GError **error)
 
     return vr_replicas_destroy(app->replicas, row->uuid, error) &&
            vr_remove_tree(manifests, error) && vr_ownership_unfence(app, row->uuid, error) &&
-           vr_state_protection_delete(app->state, row->uuid, error);
+           vr_state_protection_delete(app->state, row->uuid, error) &&
+           remove_directories(app, row, error);
 }
 
 /* Until when the replica stays; 0: there is nothing to keep, or nobody wants it kept. */
