@@ -12,25 +12,59 @@ vr_app_manifest_dir(const VrApp *app, const char *uuid)
     return g_build_filename(app->config->state_dir, "manifests", uuid, NULL);
 }
 
+static void
+refuse_ambiguous(const char *name, const VrProtection *one, const VrProtection *other,
+                 GError **error)
+{
+    g_autofree char *shown = vr_display_name(name, 255);
+
+    vr_set_error(error, VR_ERROR_INVALID, "ambiguous-name", "Name it by its UUID.",
+                 "two protections on this host are called '%s': %s and %s", shown, one->uuid,
+                 other->uuid);
+}
+
+/* A UUID before names: a peer gives names, and may give one that is another's UUID. NULL with or
+ * without error. Borrowed. */
+static VrProtection *
+find_row(GPtrArray *rows, const char *domain, GError **error)
+{
+    VrProtection *found = NULL;
+
+    for (guint i = 0; i < rows->len; i++) {
+        VrProtection *row = g_ptr_array_index(rows, i);
+
+        if (strcmp(row->uuid, domain) == 0)
+            return row;
+    }
+    for (guint i = 0; i < rows->len; i++) {
+        VrProtection *row = g_ptr_array_index(rows, i);
+
+        if (strcmp(row->name, domain) != 0)
+            continue;
+        if (found != NULL) {
+            refuse_ambiguous(domain, found, row, error);
+            return NULL;
+        }
+        found = row;
+    }
+    return found;
+}
+
 VrProtection *
 vr_app_find_protection(VrApp *app, const char *domain, GError **error)
 {
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);
+    g_autoptr(GError) ambiguous = NULL;
     g_autofree char *shown = NULL;
+    VrProtection *found = rows ? find_row(rows, domain, &ambiguous) : NULL;
 
     if (rows == NULL)
         return NULL;
-    for (guint pass = 0; pass < 2; pass++) {
-        for (guint i = 0; i < rows->len; i++) {
-            VrProtection *row = g_ptr_array_index(rows, i);
-
-            if (strcmp(pass == 0 ? row->name : row->uuid, domain) == 0) {
-                g_ptr_array_set_free_func(rows, NULL);
-                g_ptr_array_remove_index(rows, i);
-                g_ptr_array_set_free_func(rows, (GDestroyNotify) vr_protection_free);
-                return row;
-            }
-        }
+    if (found != NULL)
+        return vr_state_protection_get(app->state, found->uuid, error);
+    if (ambiguous != NULL) {
+        g_propagate_error(error, g_steal_pointer(&ambiguous));
+        return NULL;
     }
     shown = vr_display_name(domain, 255);
     vr_set_error(error, VR_ERROR_NOT_FOUND, "not-protected",

@@ -8,12 +8,14 @@
 #include "plugin/guard.h"
 #include "plugin/identity.h"
 #include "plugin/job/job.h"
+#include "plugin/peer/checked_definitions.h"
 #include "plugin/peer/peer_pool.h"
 #include "plugin/peer/peer_quota.h"
+#include "plugin/peer/peer_reading.h"
 #include "plugin/policy_files.h"
 #include "plugin/replicas.h"
 #include "qmp/conn.h"
-#include "storage/state.h"
+#include "storage/state/state.h"
 
 G_BEGIN_DECLS
 
@@ -30,6 +32,8 @@ typedef struct {
     VrGuards *guards;
     VrPeerPool *peers;
     VrPeerQuota *quota;
+    VrCheckedDefinitions *checked;
+    VrPeerReading *reading;
     VrReplicas *replicas;
     VrConn *conn;
     VrCycleLog *cycles;
@@ -42,7 +46,8 @@ typedef struct {
 /** STATE/manifests/<uuid>, not necessarily there. (transfer full) */
 char *vr_app_manifest_dir(const VrApp *app, const char *uuid);
 
-/** The protection of a domain given by name or UUID. NOT_FOUND "not-protected". */
+/** The protection of a domain given by UUID or name. Errors: NOT_FOUND "not-protected", INVALID
+ * "ambiguous-name" with the UUIDs. */
 VrProtection *vr_app_find_protection(VrApp *app, const char *domain, GError **error);
 
 /**

@@ -9,15 +9,17 @@
 #include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/ids.h"
-#include "qmp/domain_check.h"
-#include "qmp/domain_ops.h"
-#include "qmp/point_backup.h"
-#include "storage/json_util.h"
-#include "storage/run_program.h"
+#include "qmp/domain/domain_check.h"
+#include "qmp/domain/domain_ops.h"
+#include "qmp/point/point_backup.h"
+#include "storage/replica/store_scan.h"
+#include "storage/util/json_util.h"
+#include "storage/util/run_program.h"
 
 #define FENCE_FRESH_US (3 * G_TIME_SPAN_SECOND)
 #define FENCE_WAIT_MS 30000
 #define FINDINGS_MAX 500u
+#define TEXT_MAX 4096
 #define STORE_MIN_FREE (G_GUINT64_CONSTANT(256) << 20)
 
 void
@@ -197,7 +199,6 @@ target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer
 {
     JsonArray *networks = vr_netmap_json(app, vr_peer_client_fingerprint(peer), error);
     JsonObject *object;
-    JsonNode *node;
 
     if (networks == NULL)
         return NULL;
@@ -206,9 +207,7 @@ target_request(VrApp *app, const VrCheckWanted *wanted, const VrPeerClient *peer
     json_object_set_string_member(object, "store", wanted->store);
     json_object_set_array_member(object, "disks", json_array_ref(disks));
     json_object_set_array_member(object, "networks", networks);
-    node = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 static gboolean
@@ -220,14 +219,13 @@ merge_answer(JsonNode *answer, VrFindings *findings, GError **error)
         return FALSE;
     for (guint i = 0; array != NULL && i < json_array_get_length(array); i++) {
         JsonObject *entry = vr_json_object(json_array_get_element(array, i), "a finding", error);
-        const char *severity, *code, *message, *action;
+        const char *severity = entry ? vr_json_string(entry, "severity", TEXT_MAX, error) : NULL;
+        const char *code = severity ? vr_json_string(entry, "code", TEXT_MAX, error) : NULL;
+        const char *message = code ? vr_json_string(entry, "message", TEXT_MAX, error) : NULL;
+        const char *action;
 
-        if (entry == NULL)
+        if (message == NULL || !vr_json_string_opt(entry, "action", TEXT_MAX, &action, error))
             return FALSE;
-        severity = vr_json_text_in(entry, "severity", "error");
-        code = vr_json_text_in(entry, "code", "unknown");
-        message = vr_json_text_in(entry, "message", "");
-        action = vr_json_text_in(entry, "action", "");
         vr_findings_add(findings,
                         strcmp(severity, "warning") == 0 ? VR_FINDING_WARNING : VR_FINDING_ERROR,
                         code, action, "%s", message);
@@ -301,36 +299,47 @@ check_store(VrApp *app, const char *name, VrFindings *findings)
     vr_store_row_free(store);
 }
 
-/* A domain of that name or UUID on this host that is not the replica itself. */
 static gboolean
 check_taken(VrApp *app, const char *peer, const VrDomainModel *model, VrFindings *findings,
             GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, model->uuid, NULL);
-    g_autoptr(GPtrArray) domains = vr_dom_list(app->conn, error);
 
-    if (domains == NULL)
-        return FALSE;
+    if (row != NULL && row->role == VR_ROLE_TARGET && row->state == VR_PROTECTION_FAILED_OVER) {
+        vr_findings_add(findings, VR_FINDING_ERROR, "failed-over",
+                        "It is the domain that counts: leave it. Protect it from there; if the one "
+                        "on your host counts instead, end the protection there with unprotect "
+                        "--force first.",
+                        "host '%s' owns domain '%s': it was failed over there", app->config->name,
+                        row->name);
+        return TRUE;
+    }
     if (row != NULL && strcmp(row->peer, peer) != 0)
         vr_findings_add(findings, VR_FINDING_ERROR, "protected-elsewhere",
                         "Unprotect it there first.",
                         "host '%s' holds a protection of domain '%s' with another peer",
                         app->config->name, row->name);
-    for (guint i = 0; i < domains->len; i++) {
-        const VrDomInfo *info = g_ptr_array_index(domains, i);
+    return vr_target_check_taken(app, model->uuid, model->name, findings, error);
+}
 
-        if (strcmp(info->uuid, model->uuid) == 0)
-            vr_findings_add(findings, VR_FINDING_ERROR, "domain-exists-uuid",
-                            "Undefine it there; the replica has the same UUID.",
-                            "host '%s' already has a domain '%s' with UUID %s", app->config->name,
-                            info->name, info->uuid);
-        else if (strcmp(info->name, model->name) == 0)
-            vr_findings_add(findings, VR_FINDING_ERROR, "domain-exists-name",
-                            "Rename one of them: virsh domrename.",
-                            "host '%s' already has another domain named '%s'", app->config->name,
-                            info->name);
+/* A new replica never begins over the recovery points of one that the database does not know. */
+static void
+check_place(VrApp *app, const char *name, const VrDomainModel *model, VrFindings *findings)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, model->uuid, NULL);
+    VrStoreRow *store = vr_state_store_get(app->state, name, NULL);
+
+    if (row == NULL && store != NULL && vr_store_holds(store->path, model->uuid)) {
+        g_autofree char *action =
+            g_strdup_printf("On host '%s': virt-replica store-scan %s --adopt %s, or --drop %s.",
+                            app->config->name, store->name, model->uuid, model->uuid);
+
+        vr_findings_add(findings, VR_FINDING_ERROR, "replica-orphaned", action,
+                        "store '%s' of host '%s' holds a replica of it that the host's database "
+                        "does not know",
+                        store->name, app->config->name);
     }
-    return TRUE;
+    vr_store_row_free(store);
 }
 
 /* Only a new replica is one more. */
@@ -349,11 +358,9 @@ static JsonNode *
 findings_answer(const VrFindings *findings)
 {
     JsonObject *object = json_object_new();
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
 
     json_object_set_array_member(object, "findings", vr_findings_to_json(findings));
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 JsonNode *
@@ -364,16 +371,16 @@ vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
     const char *store = xml ? vr_json_string(object, "store", VR_NAME_MAX, error) : NULL;
     g_autoptr(VrDomainModel) model = store ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
     JsonArray *sent = NULL;
-    g_autoptr(VrTargetNetworks) networks =
-        model && vr_json_array_opt(object, "networks", VR_NETWORKS_SENT_MAX, &sent, error)
-            ? vr_target_networks(app, peer, sent, error)
-            : NULL;
+    g_autoptr(VrTargetNetworks) networks = model && vr_target_networks_read(object, &sent, error)
+                                               ? vr_target_networks(app, peer, sent, error)
+                                               : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
 
     if (networks == NULL || !vr_target_check_domain(app, model, networks, findings, error) ||
         !check_taken(app, peer, model, findings, error))
         return NULL;
     check_store(app, store, findings);
+    check_place(app, store, model, findings);
     check_quota(app, peer, model->uuid, findings);
     check_fence(app, findings);
     vr_findings_merge(findings, model->findings);

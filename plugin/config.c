@@ -7,8 +7,8 @@
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/keyfile.h"
-#include "storage/file_util.h"
-#include "storage/http.h"
+#include "storage/util/file_util.h"
+#include "storage/wire/http.h"
 
 static const char *const log_levels[] = {"error", "warning", "message", "info", "debug", NULL};
 
@@ -64,6 +64,12 @@ parse_uri(const char *value, gpointer field, GError **error)
                 error);
 }
 
+static gboolean
+parse_window(const char *value, gpointer field, GError **error)
+{
+    return vr_window_parse_or_always(value, field, error);
+}
+
 #define TEXT(name, member, function)                                                               \
     .group = "daemon", .key = name, .type = VR_KEY_CUSTOM, .offset = offsetof(VrConfig, member),   \
     .parse = function
@@ -81,6 +87,9 @@ static const VrKeySpec specs[] = {
     {"daemon", "peer-connections", VR_KEY_UINT, offsetof(VrConfig, peer_connections), .min = 8,
      .max = 1024},
     {"daemon", "verify-rate", VR_KEY_RATE, offsetof(VrConfig, verify_rate)},
+    {TEXT("scrub-window", scrub_window, parse_window)},
+    {"daemon", "look-interval", VR_KEY_DURATION, offsetof(VrConfig, look_interval_us),
+     .min = G_TIME_SPAN_SECOND, .max = G_TIME_SPAN_DAY},
     {"daemon", "log-level", VR_KEY_ENUM, offsetof(VrConfig, log_level), .names = log_levels},
 };
 
@@ -119,9 +128,11 @@ defaults(const char *file)
     self->listen = g_strdup("0.0.0.0:16540");
     self->name = default_name();
     self->workers = 2;
-    self->max_transfers = 2;
+    self->max_transfers = 3;
     self->peer_connections = 32;
     self->verify_rate = 32 << 20;
+    self->scrub_window = VR_WINDOW_ALWAYS;
+    self->look_interval_us = G_TIME_SPAN_HOUR;
     self->log_level = 2;
     return self;
 }

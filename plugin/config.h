@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include <glib.h>
+#include "policies/window.h"
 
 G_BEGIN_DECLS
 
@@ -11,15 +11,17 @@ typedef struct {
     char *state_dir;
     char *runtime_dir;
     char *libvirt_uri;
-    char *listen;           /* ADDR:PORT */
-    char *address;          /* HOST:PORT that peers are told; NULL: found out */
-    char *name;             /* of this host */
-    guint workers;          /* copy workers a transfer, 1..4 */
-    guint max_transfers;    /* cycles at once of any kind, 1..64; with 1 an initial replication
-                               holds up all */
-    guint peer_connections; /* of one peer to this host at once, 8..1024 */
-    guint64 verify_rate;    /* of the background reading of layers, bytes per second; 0 no limit */
-    guint log_level;        /* index into error, warning, message, info, debug */
+    char *listen;            /* ADDR:PORT */
+    char *address;           /* HOST:PORT that peers are told; NULL: found out */
+    char *name;              /* of this host */
+    guint workers;           /* copy workers a transfer, 1..4 */
+    guint max_transfers;     /* cycles at once of any kind, 1..64; with 1 an initial replication
+                                holds up all */
+    guint peer_connections;  /* of one peer to this host at once, 8..1024 */
+    guint64 verify_rate;     /* of the background reading of layers, bytes per second; 0 no limit */
+    VrWindow scrub_window;   /* when that reading goes on, in local time */
+    gint64 look_interval_us; /* between two looks at the layers' files */
+    guint log_level;         /* index into error, warning, message, info, debug */
 } VrConfig;
 
 void vr_config_free(VrConfig *self);

@@ -12,7 +12,7 @@ schedule_unread(VrApp *app, const char *uuid, const GError *reason)
 
     g_warning("domain %s: its state cannot be read: %s; it is scheduled all the same", uuid,
               reason->message);
-    vr_scheduler_add(app->scheduler, uuid, policy);
+    vr_scheduler_add(app->scheduler, uuid, NULL, policy);
 }
 
 static void
@@ -38,10 +38,10 @@ gboolean
 vr_exclusive_begin(VrApp *app, const char *uuid, const char *holder, gint64 wait_ms,
                    GCancellable *cancel, GError **error)
 {
-    vr_scheduler_remove(app->scheduler, uuid);
+    vr_scheduler_suspend(app->scheduler, uuid);
     if (vr_guard_take(app->guards, uuid, holder, wait_ms, cancel, error))
         return TRUE;
-    schedule_by_state(app, uuid); /* the end of the present holder decides again */
+    vr_scheduler_resume(app->scheduler, uuid);
     return FALSE;
 }
 
@@ -51,5 +51,6 @@ vr_exclusive_end(VrApp *app, const char *uuid)
 {
     vr_scheduler_slot_release(app->scheduler, uuid);
     schedule_by_state(app, uuid);
+    vr_scheduler_resume(app->scheduler, uuid);
     vr_guard_release(app->guards, uuid);
 }

@@ -8,7 +8,8 @@ G_BEGIN_DECLS
 /**
  * SECTION: who changes what a protection is (pause, failover, unprotect, ...) has it for himself:
  * out of the schedule and its guard held; afterwards its state alone decides whether it is
- * scheduled. Any thread but the scheduler's own.
+ * scheduled. One that stays scheduled keeps its retries and its history. Any thread but the
+ * scheduler's own.
  */
 
 /**

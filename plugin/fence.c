@@ -14,7 +14,7 @@
 #include "policies/fence_cause.h"
 #include "policies/ids.h"
 #include "qmp/virerr.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 #define HOOK_FILE "/etc/libvirt/hooks/qemu.d/virt-replica"
 #define RECORD_MAX (16 * 1024)

@@ -5,6 +5,7 @@
 
 #include "plugin/ownership.h"
 #include "policies/error.h"
+#include "storage/replica/store_scan.h"
 #include "policies/units.h"
 
 /* Said in the log when it is new. */
@@ -48,10 +49,12 @@ contradicts(VrApp *app, const VrProtection *row, const VrFenceRecord *record)
         "domain '%s' cannot be started on host '%s': the database says that this host owns it, "
         "but %s",
         row->name, app->config->name, says);
+    g_autofree char *action = g_strdup_printf(
+        "Wait until the other host can be asked: it decides which of the two is old. If it is "
+        "gone for good and the data here counts, remove the record: rm %s/fence/%s",
+        app->config->state_dir, row->uuid);
 
-    note(app, row->uuid, message,
-         "Wait until the other host can be asked: it decides which of the two is old. If it is "
-         "gone for good and the data here counts, run unprotect --force here.");
+    note(app, row->uuid, message, action);
 }
 
 static void
@@ -112,6 +115,18 @@ has_row(const GPtrArray *rows, const char *uuid)
     return FALSE;
 }
 
+static gboolean
+in_a_store(VrApp *app, const char *uuid)
+{
+    g_autoptr(GPtrArray) stores = vr_state_store_list(app->state, NULL);
+
+    for (guint i = 0; stores != NULL && i < stores->len; i++) {
+        if (vr_store_holds(((const VrStoreRow *) g_ptr_array_index(stores, i))->path, uuid))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static void
 note_strangers(VrApp *app, const GPtrArray *rows)
 {
@@ -127,7 +142,7 @@ note_strangers(VrApp *app, const GPtrArray *rows)
         g_autofree char *message = NULL;
         g_autofree char *action = NULL;
 
-        if (has_row(rows, uuid))
+        if (has_row(rows, uuid) || in_a_store(app, uuid)) /* that is said, with the way out */
             continue;
         message = g_strdup_printf("domain %s is fenced on host '%s', but the database does not "
                                   "know it; it may be older than the record, which stays",
@@ -152,6 +167,15 @@ vr_fence_restore(VrApp *app)
     for (guint i = 0; i < rows->len; i++)
         restore(app, g_ptr_array_index(rows, i));
     note_strangers(app, rows);
+}
+
+void
+vr_fence_restore_row(VrApp *app, const char *uuid)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+
+    if (row != NULL)
+        restore(app, row);
 }
 
 /* Without the guard first: nobody is to be refused for a look. */

@@ -17,6 +17,9 @@ G_BEGIN_DECLS
 /** All rows and all records. Before anybody can ask us to start a domain. */
 void vr_fence_restore(VrApp *app);
 
+/** One row that was made anew; its record stands as after a restart. The caller holds its guard. */
+void vr_fence_restore_row(VrApp *app, const char *uuid);
+
 /** The same while the daemon runs, so that a record that is lost meanwhile is written again. Takes
  * the guards, and leaves a row that somebody is at alone. @rows: (element-type VrProtection) */
 void vr_fence_restore_again(VrApp *app, const GPtrArray *rows);

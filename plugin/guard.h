@@ -16,6 +16,7 @@ void vr_guards_free(VrGuards *self);
  * @holder: who takes it, for people: "job 17 (failover)"
  * @wait_ms: how long to wait for the present holder; 0 not at all, -1 without limit
  *
+ * Who came first is served first, so that nobody keeps others out by asking often.
  * Errors: CONFLICT "busy" naming the holder, CANCELLED.
  */
 gboolean vr_guard_take(VrGuards *self, const char *uuid, const char *holder, gint64 wait_ms,

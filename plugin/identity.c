@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 #define PEM_MAX_BYTES ((gsize) 65536)
 #define VALID_SECONDS (10L * 366 * 24 * 3600)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "policies/error.h"
-#include "storage/http.h"
+#include "storage/wire/http.h"
 
 static gboolean
 is_candidate(const struct ifaddrs *entry, int family)

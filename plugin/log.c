@@ -42,11 +42,17 @@ vr_log_of_peer(const char *fingerprint)
         g_private_replace(&peer_key, g_strdup(fingerprint));
 }
 
+const char *
+vr_log_peer(void)
+{
+    return g_private_get(&peer_key);
+}
+
 /* (transfer full): what is written for @message, NULL: nothing, its peer has caused enough. */
 static char *
 line_of(const char *message)
 {
-    const char *peer = g_private_get(&peer_key);
+    const char *peer = vr_log_peer();
     g_autofree char *text = vr_display_text(message);
     guint suppressed = 0;
     gboolean may = TRUE;
@@ -78,11 +84,24 @@ write_journal(GLogLevelFlags level, const GLogField *fields, gsize n, const char
     (void) g_log_writer_journald(level, copy, n, NULL);
 }
 
-static GLogWriterOutput
-write_log(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user_data G_GNUC_UNUSED)
+static void
+write_line(GLogLevelFlags level, const GLogField *fields, gsize n, const char *line)
 {
     g_autoptr(GDateTime) now = NULL;
     g_autofree char *when = NULL;
+
+    if (journal) {
+        write_journal(level, fields, n, line);
+        return;
+    }
+    now = g_date_time_new_now_utc();
+    when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S.%fZ");
+    (void) fprintf(stderr, "%s %s: %s\n", when, level_name(level), line);
+}
+
+static GLogWriterOutput
+write_log(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user_data G_GNUC_UNUSED)
+{
     g_autofree char *line = NULL;
 
     if ((level & shown) == 0)
@@ -90,14 +109,21 @@ write_log(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user_
     line = line_of(field(fields, n, "MESSAGE"));
     if (!line)
         return G_LOG_WRITER_HANDLED;
-    if (journal) {
-        write_journal(level, fields, n, line);
-        return G_LOG_WRITER_HANDLED;
-    }
-    now = g_date_time_new_now_utc();
-    when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S.%fZ");
-    (void) fprintf(stderr, "%s %s: %s\n", when, level_name(level), line);
+    write_line(level, fields, n, line);
     return G_LOG_WRITER_HANDLED;
+}
+
+void
+vr_log_say_left_out(void)
+{
+    g_autofree char *peer = NULL;
+    guint lines;
+
+    g_mutex_lock(&limit_lock);
+    lines = limit ? vr_log_limit_left_out(limit, g_get_monotonic_time(), &peer) : 0;
+    g_mutex_unlock(&limit_lock);
+    if (lines > 0)
+        g_message("%u lines caused by peer %.16s were not written", lines, peer);
 }
 
 void

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* virt-replicad: options, start-up and shutdown order, signals. */
 #include <locale.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,14 +21,15 @@
 #include "plugin/notify.h"
 #include "plugin/ownership_watch.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/probe.h"
 #include "plugin/scrub.h"
 #include "plugin/state_lost.h"
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "qmp/freeze.h"
+#include "qmp/point/freeze.h"
 #include "qmp/virerr.h"
-#include "storage/file_util.h"
-#include "storage/http.h"
+#include "storage/util/file_util.h"
+#include "storage/wire/http.h"
 
 #define DEFAULT_STORE "default"
 #define DEFAULT_STORE_PATH "/var/lib/libvirt/images/virt-replica"
@@ -42,6 +44,7 @@ typedef struct {
     VrApp app;
     GMainLoop *loop;
     VrMaintain *maintain;
+    VrProbe *probe;
     VrScrub *scrub;
     VrPeerServer *peer_server;
     VrHttpServer *local;
@@ -155,7 +158,9 @@ on_lifecycle(const char *uuid, int event, int detail G_GNUC_UNUSED, gpointer dat
 {
     Daemon *self = data;
 
-    if (event == VIR_DOMAIN_EVENT_STARTED || event == VIR_DOMAIN_EVENT_STOPPED)
+    /* one that is shut off and replicated may have been edited, or be gone, or back */
+    if (event == VIR_DOMAIN_EVENT_STARTED || event == VIR_DOMAIN_EVENT_STOPPED ||
+        event == VIR_DOMAIN_EVENT_DEFINED || event == VIR_DOMAIN_EVENT_UNDEFINED)
         vr_scheduler_kick(self->app.scheduler, uuid);
     if (event == VIR_DOMAIN_EVENT_STARTED)
         vr_ownership_watch_wake(self->app.ownership);
@@ -185,7 +190,9 @@ make_objects(Daemon *self)
     app->fence = vr_fence_new(app->config->state_dir, app->config->name);
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
-    app->quota = vr_peer_quota_new(app->state, app->config->name);
+    app->checked = vr_checked_definitions_new();
+    app->quota = vr_peer_quota_new(app->state, app->config->name, vr_peer_ops_room, app);
+    app->reading = vr_peer_reading_new(app->config->verify_rate);
     app->replicas = vr_replicas_new(app->state, manifests);
     app->cycles = vr_cycle_log_new();
     app->scheduler = vr_scheduler_new(app->config->max_transfers, vr_replicate_scheduled, app);
@@ -255,6 +262,7 @@ run(Daemon *self)
         (void) g_timeout_add((guint) (watchdog_us / 1000), watchdog, NULL);
     vr_scheduler_start(self->app.scheduler);
     self->maintain = vr_maintain_start(&self->app);
+    self->probe = vr_probe_start(&self->app);
     vr_ownership_watch_start(self->app.ownership);
     self->scrub = vr_scrub_start(&self->app);
     vr_notify("READY=1");
@@ -271,7 +279,10 @@ shut_down(Daemon *self)
     VrApp *app = &self->app;
 
     vr_http_server_free(self->local);
+    if (app->replicas != NULL)
+        vr_replicas_stop(app->replicas);
     vr_scrub_stop(self->scrub);
+    vr_probe_stop(self->probe);
     vr_maintain_stop(self->maintain);
     vr_ownership_watch_stop(app->ownership);
     if (app->scheduler != NULL)
@@ -286,7 +297,9 @@ shut_down(Daemon *self)
     vr_fence_free(app->fence);
     vr_conn_free(app->conn);
     vr_replicas_free(app->replicas);
+    vr_peer_reading_free(app->reading);
     vr_peer_quota_free(app->quota);
+    vr_checked_definitions_free(app->checked);
     vr_peer_pool_free(app->peers);
     vr_ownership_watch_free(app->ownership);
     vr_guards_free(app->guards);
@@ -333,6 +346,15 @@ raise_file_limit(void)
     }
 }
 
+/* There is a thread a connection: each with a heap of its own would keep what it once used, and
+ * bodies that were freed would stay in between. */
+static void
+limit_heap(void)
+{
+    (void) mallopt(M_ARENA_MAX, 2);
+    (void) mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -355,6 +377,7 @@ main(int argc, char **argv)
     if (options.list_faults)
         return list_faults();
     raise_file_limit();
+    limit_heap();
     vr_http_global_init();
     vr_virerr_init();
     if (serve(&options, &error))

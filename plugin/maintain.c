@@ -2,13 +2,14 @@
 #include "plugin/maintain.h"
 
 #include "plugin/cycle/replicate.h"
-#include "plugin/ownership.h"
+#include "plugin/loop.h"
+#include "plugin/log.h"
 #include "plugin/peer/peer_replica.h"
 #include "plugin/target/activation.h"
 #include "policies/error.h"
-#include "storage/error_json.h"
+#include "policies/said.h"
 
-#define PROBE_US (5 * G_TIME_SPAN_SECOND)
+#define LOOK_US (5 * G_TIME_SPAN_SECOND)
 #define PROVE_US G_TIME_SPAN_HOUR
 #define PROVE_AGAIN_US G_TIME_SPAN_MINUTE /* as long as it is not active */
 #define PROVE_WAIT_MS 60000
@@ -19,14 +20,13 @@
 
 struct _VrMaintain {
     VrApp *app;            /* borrowed */
-    GThread *thread;       /* owned */
+    VrLoop *loop;          /* owned */
     GThreadPool *starters; /* owned: begin_one() */
-    GCancellable *cancel;  /* owned */
+    GCancellable *cancel;  /* owned; the loop's, for the starters as well */
+    VrSaid *said;          /* owned; of the loop's thread, like the next */
+    gboolean recovering;   /* the domains were given to the starters */
     GMutex lock;           /* guards what follows */
-    GCond woken;
-    gboolean prove;
-    char *fence_said;    /* owned: of the maintain thread: why the fence is not active, nullable */
-    GHashTable *unclean; /* owned: UUIDs (owned) whose recovery failed */
+    GHashTable *unclean;   /* owned: UUIDs (owned) whose recovery failed */
 };
 
 /* A target starts what it owns and has not seen running, and takes back what it does not own. */
@@ -98,14 +98,6 @@ is_unclean(VrMaintain *self, const VrProtection *row)
     return g_hash_table_contains(self->unclean, row->uuid);
 }
 
-/* A replica that this host owns and could not start yet; its old host may be gone. */
-static gboolean
-must_start(VrMaintain *self, const VrProtection *row)
-{
-    return row->role == VR_ROLE_TARGET && row->state == VR_PROTECTION_FAILED_OVER &&
-           !vr_ownership_settled(self->app, row);
-}
-
 /* What could not be done at start-up, or when it was asked for, may be possible now. */
 static void
 recover_again(VrMaintain *self)
@@ -116,7 +108,8 @@ recover_again(VrMaintain *self)
          i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
 
-        if ((is_unclean(self, row) || must_start(self, row)) && recover_one(self, row->uuid, FALSE))
+        if ((is_unclean(self, row) || vr_activation_is_left(self->app, row)) &&
+            recover_one(self, row->uuid, FALSE))
             set_unclean(self, row->uuid, FALSE);
     }
 }
@@ -134,25 +127,28 @@ begin_one(gpointer data, gpointer user_data)
         schedule_one(self->app, uuid, FALSE);
 }
 
-/* Jobs take the same guard as the recovery of their domain, so they need not wait for all of it. */
-static void
+/* Jobs take the same guard as the recovery of their domain, so they need not wait for all of it.
+ * FALSE: the database cannot be read now. */
+static gboolean
 begin(VrMaintain *self)
 {
     VrApp *app = self->app;
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, &error);
+    gboolean ok;
 
-    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+    for (guint i = 0; rows != NULL && !self->recovering && i < rows->len; i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
 
         (void) g_thread_pool_push(self->starters, g_strdup(row->uuid), NULL);
     }
-    if (rows == NULL || !vr_jobs_resume(app->jobs, &error)) {
-        g_warning("cannot go on with the jobs of before: %s", error->message);
-        return;
-    }
-    for (guint i = 0; i < rows->len; i++)
+    self->recovering = self->recovering || rows != NULL;
+    ok = rows != NULL && vr_jobs_resume(app->jobs, &error);
+    if (vr_said_changed(self->said, "jobs", ok ? NULL : error->message) && !ok)
+        g_warning("cannot go on with the jobs of before: %s, tried again", error->message);
+    for (guint i = 0; ok && i < rows->len; i++)
         schedule_one(app, ((VrProtection *) g_ptr_array_index(rows, i))->uuid, TRUE);
+    return ok;
 }
 
 /* Returns when it is to be proven again. A change is said once. */
@@ -163,105 +159,39 @@ prove_fence(VrMaintain *self)
 
     vr_fence_prove(self->app->fence, self->app->conn, 0, PROVE_WAIT_MS);
     vr_fence_status(self->app->fence, &status);
-    if (status.message != NULL && g_strcmp0(status.message, self->fence_said) != 0)
-        g_warning("%s. %s", status.message, status.action);
-    if (status.message == NULL && self->fence_said != NULL)
-        g_message("libvirt calls the virt-replica hook");
-    g_free(self->fence_said);
-    self->fence_said = g_strdup(status.message);
+    if (vr_said_changed(self->said, "fence", status.message)) {
+        if (status.message != NULL)
+            g_warning("%s. %s", status.message, status.action);
+        else
+            g_message("libvirt calls the virt-replica hook");
+    }
     return g_get_monotonic_time() + (status.state == VR_FENCE_ACTIVE ? PROVE_US : PROVE_AGAIN_US);
 }
 
-/* Asks each peer once. @answers: borrowed fingerprint -> whether it answered */
-static gboolean
-peer_answers(VrMaintain *self, const char *fingerprint, GHashTable *answers)
-{
-    VrPeerClient *peer;
-    gboolean ok;
-
-    if (g_hash_table_contains(answers, fingerprint))
-        return GPOINTER_TO_INT(g_hash_table_lookup(answers, fingerprint));
-    peer = vr_peer_pool_get(self->app->peers, fingerprint, NULL);
-    ok = peer != NULL && vr_peer_client_hello(peer, NULL, self->cancel, NULL);
-    g_hash_table_insert(answers, (gpointer) fingerprint, GINT_TO_POINTER(ok));
-    return ok;
-}
-
-/* The other host had lost its database, and may have the pairing and the replica back. */
-static gboolean
-was_unknown(const GError *error)
-{
-    const char *slug = vr_error_slug(error);
-
-    return g_str_equal(slug, "peer-unknown") || g_str_equal(slug, "no-such-protection");
-}
-
-static gboolean
-peer_knows(VrMaintain *self, const VrProtection *row)
-{
-    VrPeerClient *peer = vr_peer_pool_get(self->app->peers, row->peer, NULL);
-    g_autoptr(JsonNode) answer =
-        peer ? vr_peer_client_action(peer, row->uuid, "known", NULL, self->cancel, NULL) : NULL;
-
-    return answer != NULL;
-}
-
-/* A peer that could not be reached answers again: its domains need not wait for their retry. */
 static void
-probe_causes(VrMaintain *self)
-{
-    VrApp *app = self->app;
-    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
-    g_autoptr(GHashTable) answers = g_hash_table_new(g_str_hash, g_str_equal); /* while rows live */
-
-    for (guint i = 0; rows != NULL && i < rows->len && !g_cancellable_is_cancelled(self->cancel);
-         i++) {
-        const VrProtection *row = g_ptr_array_index(rows, i);
-        g_autoptr(GError) last = row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
-
-        if (vr_replicate_admitted(row) && last != NULL &&
-            ((vr_error_is_peer_away(last) && peer_answers(self, row->peer, answers)) ||
-             (was_unknown(last) && peer_knows(self, row))))
-            vr_scheduler_kick(app->scheduler, row->uuid);
-    }
-}
-
-/* TRUE if the fence is to be proven now. */
-static gboolean
-wait_turn(VrMaintain *self, gint64 prove_at)
-{
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    gint64 until = MIN(g_get_monotonic_time() + PROBE_US, prove_at);
-    gboolean prove;
-
-    while (!self->prove && !g_cancellable_is_cancelled(self->cancel) &&
-           g_cond_wait_until(&self->woken, &self->lock, until))
-        ;
-    prove = self->prove || g_get_monotonic_time() >= prove_at;
-    self->prove = FALSE;
-    return prove;
-}
-
-static gpointer
-maintain_thread(gpointer data)
+maintain(VrLoop *loop, gpointer data)
 {
     VrMaintain *self = data;
+    gboolean begun;
     gint64 prove_at;
 
+    self->cancel = g_object_ref(vr_loop_cancellable(loop));
     while (!vr_conn_wait(self->app->conn, CONNECT_WAIT_MS, self->cancel, NULL)) {
-        if (g_cancellable_is_cancelled(self->cancel))
-            return NULL;
+        if (vr_loop_ends(loop))
+            return;
     }
     prove_at = prove_fence(self);
-    begin(self);
-    while (!g_cancellable_is_cancelled(self->cancel)) {
-        if (wait_turn(self, prove_at) || vr_fence_hook_changed(self->app->fence))
+    begun = begin(self);
+    while (!vr_loop_ends(loop)) {
+        gboolean woken = vr_loop_wait(loop, MIN(g_get_monotonic_time() + LOOK_US, prove_at));
+
+        if (woken || g_get_monotonic_time() >= prove_at || vr_fence_hook_changed(self->app->fence))
             prove_at = prove_fence(self);
+        begun = begun || begin(self);
         recover_again(self);
-        vr_peer_replica_drop_due(self->app, g_get_real_time());
-        probe_causes(self);
+        vr_peer_replica_drop_due(self->app, self->said, g_get_real_time());
+        vr_log_say_left_out();
     }
-    return NULL;
 }
 
 VrMaintain *
@@ -270,22 +200,18 @@ vr_maintain_start(VrApp *app)
     VrMaintain *self = g_new0(VrMaintain, 1);
 
     self->app = app;
-    self->cancel = g_cancellable_new();
+    self->said = vr_said_new();
     g_mutex_init(&self->lock);
-    g_cond_init(&self->woken);
     self->unclean = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->starters = g_thread_pool_new(begin_one, self, STARTERS, FALSE, NULL);
-    self->thread = g_thread_new("maintain", maintain_thread, self);
+    self->loop = vr_loop_start("maintain", maintain, self);
     return self;
 }
 
 void
 vr_maintain_wake(VrMaintain *self)
 {
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-
-    self->prove = TRUE;
-    g_cond_broadcast(&self->woken);
+    vr_loop_wake(self->loop);
 }
 
 void
@@ -293,16 +219,11 @@ vr_maintain_stop(VrMaintain *self)
 {
     if (self == NULL)
         return;
-    g_cancellable_cancel(self->cancel);
-    g_mutex_lock(&self->lock);
-    g_cond_broadcast(&self->woken);
-    g_mutex_unlock(&self->lock);
-    g_thread_join(self->thread);
+    vr_loop_stop(self->loop);
     g_thread_pool_free(self->starters, FALSE, TRUE);
+    g_clear_object(&self->cancel);
     g_hash_table_unref(self->unclean);
-    g_free(self->fence_said);
-    g_object_unref(self->cancel);
-    g_cond_clear(&self->woken);
+    vr_said_free(self->said);
     g_mutex_clear(&self->lock);
     g_free(self);
 }

@@ -4,10 +4,9 @@
 #include <string.h>
 
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
-#define REFUSED_MAX                                                                                \
-    1024 /* bytes of ids; the oldest are forgotten, two generations on they mean nothing */
+#define REFUSED_MAX (64 * 1024) /* bytes of ids: some 1900; no promise is forgotten */
 
 /* Row and transfer as they are inside the transaction. */
 typedef struct {
@@ -142,6 +141,76 @@ vr_ownership_stay(VrApp *app, const char *uuid, GError **error)
     if (tx.row->state == VR_PROTECTION_FAILING_OVER)
         ok = vr_app_set_state(app, uuid, VR_EVENT_FAILOVER_UNDONE, NULL, error) &&
              vr_state_transfer_delete(app->state, uuid, error);
+    return tx_end(&tx, ok, error);
+}
+
+static gboolean
+is_contested(const Tx *tx)
+{
+    if (in_phase(tx, VR_TRANSFER_GIVEN_UP))
+        return tx->transfer->generation != NULL;
+    if (tx->row->state == VR_PROTECTION_FAILING_OVER)
+        return !in_phase(tx, VR_TRANSFER_LEAVING);
+    return tx->row->state == VR_PROTECTION_FAILED_OVER || tx->row->state == VR_PROTECTION_COMMITTED;
+}
+
+/* What was on its way is remembered until the row goes: who asks again hears the same. */
+static gboolean
+give_up(const Tx *tx, const char *line, GError **error)
+{
+    VrTransfer given_up = {
+        .uuid = tx->row->uuid,
+        .phase = VR_TRANSFER_GIVEN_UP,
+        .ran = tx->transfer != NULL && tx->transfer->ran,
+        .generation = is_contested(tx) ? (char *) line : NULL,
+    };
+
+    return (tx->transfer == NULL && !is_contested(tx)) ||
+           vr_state_transfer_put(tx->app->state, &given_up, error);
+}
+
+static gboolean
+abandon(const Tx *tx, GError **error)
+{
+    const char *uuid = tx->row->uuid;
+    g_autofree char *line =
+        is_contested(tx) ? next_line(tx->row, vr_identity_fingerprint(tx->app->identity), error)
+                         : g_strdup(tx->row->generation);
+
+    return line != NULL && vr_state_protection_set_generation(tx->app->state, uuid, line, error) &&
+           give_up(tx, line, error) &&
+           vr_app_set_state(tx->app, uuid, VR_EVENT_ABANDONED, NULL, error);
+}
+
+gboolean
+vr_ownership_abandon(VrApp *app, const char *uuid, gboolean *ret_contested, GError **error)
+{
+    Tx tx;
+    gboolean ok;
+
+    if (!tx_begin(&tx, app, uuid, error))
+        return FALSE;
+    ok = tx.row->role == VR_ROLE_SOURCE;
+    *ret_contested = ok && is_contested(&tx);
+    if (ok)
+        ok = in_phase(&tx, VR_TRANSFER_GIVEN_UP) || abandon(&tx, error);
+    else
+        vr_set_error(error, VR_ERROR_REFUSED, "not-source", NULL,
+                     "domain '%s': host '%s' is its target, not its source", tx.row->name,
+                     app->config->name);
+    return tx_end(&tx, ok, error);
+}
+
+gboolean
+vr_ownership_restored(VrApp *app, const char *uuid, GError **error)
+{
+    Tx tx;
+    gboolean ok = TRUE;
+
+    if (!tx_begin(&tx, app, uuid, error))
+        return FALSE;
+    if (in_phase(&tx, VR_TRANSFER_GIVEN_UP) && tx.transfer->generation == NULL)
+        ok = vr_state_transfer_delete(app->state, uuid, error);
     return tx_end(&tx, ok, error);
 }
 
@@ -304,15 +373,47 @@ vr_ownership_given_back(VrApp *app, const char *uuid, GError **error)
     return tx_end(&tx, ok, error);
 }
 
-static void
-add_refused(VrTransfer *transfer, const char *id)
+static gboolean
+add_refused(Tx *tx, const char *id, GError **error)
 {
-    g_autofree char *before = g_steal_pointer(&transfer->refused);
-    const char *kept = before ? before : ",";
+    VrTransfer *transfer = tx->transfer;
+    g_autofree char *before = transfer->refused ? transfer->refused : g_strdup(",");
 
-    while (strlen(kept) > REFUSED_MAX)
-        kept = strchr(kept + 1, ',');
-    transfer->refused = g_strdup_printf("%s%s,", kept, id);
+    transfer->refused = NULL;
+    if (strlen(before) < REFUSED_MAX) {
+        transfer->refused = g_strdup_printf("%s%s,", before, id);
+        return TRUE;
+    }
+    vr_set_error(error, VR_ERROR_REFUSED, "too-many-refusals",
+                 "Let one failover succeed, or unprotect the domain and protect it again.",
+                 "domain '%s': its source has given up more failovers to host '%s' than it can "
+                 "promise not to take",
+                 tx->row->name, tx->app->config->name);
+    return FALSE;
+}
+
+/* It is ours, or was before a later one. */
+static gboolean
+was_taken(const Tx *tx, const VrGeneration *generation, gboolean *ret_taken, GError **error)
+{
+    g_autoptr(VrGeneration) mine = vr_generation_from_line(tx->row->generation, error);
+
+    *ret_taken = mine != NULL && vr_generation_knows(mine, vr_generation_id(generation));
+    return mine != NULL;
+}
+
+static gboolean
+refuse(Tx *tx, const VrGeneration *generation, GError **error)
+{
+    if (was_refused(tx->transfer, vr_generation_id(generation)))
+        return TRUE;
+    if (tx->transfer == NULL) {
+        tx->transfer = g_new0(VrTransfer, 1);
+        tx->transfer->uuid = g_strdup(tx->row->uuid);
+        tx->transfer->phase = VR_TRANSFER_REFUSED;
+    }
+    return add_refused(tx, vr_generation_id(generation), error) &&
+           vr_state_transfer_put(tx->app->state, tx->transfer, error);
 }
 
 gboolean
@@ -320,25 +421,28 @@ vr_ownership_refuse(VrApp *app, const char *uuid, const char *line, gboolean *re
                     GError **error)
 {
     g_autoptr(VrGeneration) generation = vr_generation_from_line(line, error);
-    gboolean ok = TRUE, refused;
+    gboolean taken = FALSE;
     Tx tx;
 
-    if (generation == NULL || !tx_begin(&tx, app, uuid, error))
+    if (generation == NULL || !tx_begin(&tx, app, uuid, error) ||
+        !tx_end(&tx,
+                was_taken(&tx, generation, &taken, error) &&
+                    (taken || refuse(&tx, generation, error)),
+                error))
         return FALSE;
-    refused = strcmp(tx.row->generation, line) != 0;
-    if (refused && !was_refused(tx.transfer, vr_generation_id(generation))) {
-        if (tx.transfer == NULL) {
-            tx.transfer = g_new0(VrTransfer, 1);
-            tx.transfer->uuid = g_strdup(uuid);
-            tx.transfer->phase = VR_TRANSFER_REFUSED;
-        }
-        add_refused(tx.transfer, vr_generation_id(generation));
-        ok = vr_state_transfer_put(app->state, tx.transfer, error);
-    }
-    if (!tx_end(&tx, ok, error))
-        return FALSE;
-    *ret_refused = refused;
+    *ret_refused = !taken;
     return TRUE;
+}
+
+gboolean
+vr_ownership_revive(VrApp *app, const VrProtection *row, const char *line, GError **error)
+{
+    g_autoptr(VrProtection) now = NULL;
+
+    if (!vr_state_protection_set_generation(app->state, row->uuid, line, error))
+        return FALSE;
+    now = vr_state_protection_get(app->state, row->uuid, error);
+    return now != NULL && vr_ownership_fence(app, now, error);
 }
 
 gboolean
@@ -346,7 +450,7 @@ vr_ownership_settled(VrApp *app, const VrProtection *row)
 {
     g_autoptr(VrTransfer) transfer = NULL;
 
-    return row->state == VR_PROTECTION_FAILED_OVER &&
+    return row->role == VR_ROLE_TARGET && row->state == VR_PROTECTION_FAILED_OVER &&
            vr_state_transfer_get(app->state, row->uuid, &transfer, NULL) &&
            (transfer == NULL || transfer->phase != VR_TRANSFER_STARTING);
 }

@@ -3,7 +3,7 @@
 
 #include "plugin/app.h"
 #include "policies/generation.h"
-#include "storage/state_transfer.h"
+#include "storage/state/state_transfer.h"
 
 G_BEGIN_DECLS
 
@@ -35,6 +35,23 @@ gboolean vr_ownership_handed_over(VrApp *app, const char *uuid, GError **error);
 /** The failover is over without a new owner: all as before. Only when the peer can never take what
  * was offered. */
 gboolean vr_ownership_stay(VrApp *app, const char *uuid, GError **error);
+
+/**
+ * vr_ownership_abandon:
+ * @ret_contested: the peer may own the workload, or may think so
+ *
+ * An operator of this host decides that it ends, without the peer: state disabling. If the peer may
+ * own the workload the generation advances to one of ours, so that the two never take themselves
+ * for in step again; what was on its way is given up (VR_TRANSFER_GIVEN_UP). Needs no guard: a
+ * failover that waits for the peer notices. Repeatable, with the same answer. Errors: REFUSED
+ * "not-source".
+ */
+gboolean vr_ownership_abandon(VrApp *app, const char *uuid, gboolean *ret_contested,
+                              GError **error);
+
+/** The domain of a failover that was given up before the peer heard of it is as it was before; or
+ * there was nothing to restore. */
+gboolean vr_ownership_restored(VrApp *app, const char *uuid, GError **error);
 
 /** The peer owns the workload, and this host has evidence of its own for that
  * (policies/ownership_verdict.h): fenced, then generation and state together. Repeatable. */
@@ -71,11 +88,16 @@ gboolean vr_ownership_arrived(VrApp *app, const char *uuid, GError **error);
 gboolean vr_ownership_given_back(VrApp *app, const char *uuid, GError **error);
 
 /** Promises, durably, never to take the generation @line; *ret_refused is FALSE if it was taken
- * already. Needs no guard: a take-over under way notices at its commit point. */
+ * already. Needs no guard: a take-over under way notices at its commit point. Errors: REFUSED
+ * "too-many-refusals". */
 gboolean vr_ownership_refuse(VrApp *app, const char *uuid, const char *line, gboolean *ret_refused,
                              GError **error);
 
-/** TRUE if this host is the owner and has seen the domain running. */
+/** A replica that was kept is its source's again, which says @line: fenced. In the caller's
+ * transaction. */
+gboolean vr_ownership_revive(VrApp *app, const VrProtection *row, const char *line, GError **error);
+
+/** TRUE if this host, the target, is the owner and has seen the domain running. */
 gboolean vr_ownership_settled(VrApp *app, const VrProtection *row);
 
 /* Both. */

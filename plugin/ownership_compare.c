@@ -2,8 +2,8 @@
 #include "plugin/ownership_compare.h"
 
 #include "policies/error.h"
-#include "qmp/domain_ops.h"
-#include "storage/json_util.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/util/json_util.h"
 
 #define LINE_MAX_BYTES 4096
 
@@ -40,37 +40,31 @@ vr_ownership_side_here(VrApp *app, const VrProtection *row, VrOwnershipSide *ret
     return ret_side->generation != NULL && look_at_domain(app, row->uuid, ret_side, error);
 }
 
-static JsonNode *
-take(JsonObject *object)
-{
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, object);
-    return node;
-}
-
 gboolean
 vr_ownership_side_there(VrPeerClient *peer, const VrProtection *row, GCancellable *cancel,
                         VrOwnershipSide *ret_side, GError **error)
 {
     JsonObject *ask = json_object_new();
-    g_autoptr(JsonNode) request = take(ask);
+    g_autoptr(JsonNode) request = vr_json_node(ask);
     g_autoptr(JsonNode) answer = NULL;
     JsonObject *said;
     const char *line;
+    gboolean active, running, moving;
 
     json_object_set_string_member(ask, "generation", row->generation);
     answer = vr_peer_client_action(peer, row->uuid, "compare", request, cancel, error);
     said = answer ? vr_json_object(answer, "the other host's answer", error) : NULL;
     line = said ? vr_json_string(said, "generation", LINE_MAX_BYTES, error) : NULL;
-    if (line == NULL)
+    if (line == NULL || !vr_json_bool_opt(said, "active", FALSE, &active, error) ||
+        !vr_json_bool_opt(said, "running", FALSE, &running, error) ||
+        !vr_json_bool_opt(said, "moving", FALSE, &moving, error))
         return FALSE;
     *ret_side = (VrOwnershipSide){
-        .generation = vr_generation_from_line(line, error),
-        .active = vr_json_true_in(said, "active"),
-        .running = vr_json_true_in(said, "running"),
-        .moving = vr_json_true_in(said, "moving"),
+        .active = active,
+        .running = running,
+        .moving = moving,
     };
+    ret_side->generation = vr_generation_from_line(line, error);
     return ret_side->generation != NULL;
 }
 
@@ -101,5 +95,5 @@ vr_ownership_answer(VrApp *app, const char *uuid, JsonNode *request, GError **er
         json_object_set_boolean_member(said, "active", here.active);
         json_object_set_boolean_member(said, "running", here.running);
     }
-    return take(said);
+    return vr_json_node(said);
 }

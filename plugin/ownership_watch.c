@@ -6,14 +6,14 @@
 #include "plugin/fence_restore.h"
 #include "plugin/ownership.h"
 #include "plugin/ownership_compare.h"
+#include "plugin/peer/peer_askers.h"
 #include "policies/error.h"
 #include "policies/ownership_verdict.h"
-#include "qmp/domain_ops.h"
-#include "qmp/domain_run.h"
+#include "qmp/domain/domain_ops.h"
+#include "qmp/domain/domain_run.h"
 
 #define TURN_US (30 * G_TIME_SPAN_SECOND)
 #define PAUSE_US (2 * G_TIME_SPAN_SECOND) /* between two turns, whoever asks for them */
-#define ASKERS 4                          /* peers asked at once */
 #define GUARD_WAIT_MS 10000
 
 typedef struct {
@@ -24,12 +24,11 @@ typedef struct {
 struct _VrOwnershipWatch {
     VrApp *app;           /* borrowed */
     GThread *thread;      /* owned, NULL before start and after stop */
-    GThreadPool *askers;  /* owned: ask_peer() */
+    VrPeerAskers *askers; /* owned: ask_peer() */
     GCancellable *cancel; /* owned */
     GMutex lock;          /* guards what follows */
     GCond woken;
     gboolean wake;
-    GHashTable *asking;    /* owned: fingerprints (owned) of the peers that are being asked */
     GHashTable *reasons;   /* owned: UUID (owned) -> Reason */
     GHashTable *suspended; /* owned: UUID (owned) -> id of the domain's run that we suspended */
 };
@@ -193,7 +192,6 @@ act(VrOwnershipWatch *self, VrPeerClient *peer, const VrProtection *row,
 
     switch (verdict) {
     case VR_OWNERSHIP_MOVING:
-    case VR_OWNERSHIP_VERDICT_LAST:
         return;
     case VR_OWNERSHIP_AGREED:
         set_reason(self, row->uuid, NULL, NULL);
@@ -215,7 +213,8 @@ act(VrOwnershipWatch *self, VrPeerClient *peer, const VrProtection *row,
     }
 }
 
-/* FALSE if the peer cannot be asked now. */
+/* FALSE if the peer cannot be asked now. What it disputed stands if it says that it knows nothing
+ * of the domain any more. */
 static gboolean
 compare(VrOwnershipWatch *self, VrPeerClient *peer, const VrProtection *row)
 {
@@ -226,44 +225,28 @@ compare(VrOwnershipWatch *self, VrPeerClient *peer, const VrProtection *row)
 
     if (!vr_ownership_side_here(app, row, &here, NULL))
         return TRUE;
-    if (!vr_ownership_side_there(peer, row, self->cancel, &there, &error)) {
-        if (g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND))
-            set_reason(self, row->uuid, NULL, NULL);
+    if (!vr_ownership_side_there(peer, row, self->cancel, &there, &error))
         return !vr_error_is_transient(error);
-    }
     if (unchanged(app, row))
         act(self, peer, row, &here, &there);
     return TRUE;
 }
 
-/* One that hangs holds up its own domains only. */
 static void
-ask_peer(gpointer data, gpointer user_data)
+ask_peer(const char *fingerprint, GCancellable *cancel, gpointer data)
 {
-    VrOwnershipWatch *self = user_data;
-    g_autofree char *fingerprint = data;
+    VrOwnershipWatch *self = data;
     VrPeerClient *peer = vr_peer_pool_get(self->app->peers, fingerprint, NULL);
     g_autoptr(GPtrArray) rows = vr_state_protection_list(self->app->state, NULL);
     gboolean answers =
-        peer != NULL && rows != NULL && vr_peer_client_hello(peer, NULL, self->cancel, NULL);
+        peer != NULL && rows != NULL && vr_peer_client_hello(peer, NULL, cancel, NULL);
 
-    for (guint i = 0; answers && i < rows->len && !g_cancellable_is_cancelled(self->cancel); i++) {
+    for (guint i = 0; answers && i < rows->len && !g_cancellable_is_cancelled(cancel); i++) {
         const VrProtection *row = g_ptr_array_index(rows, i);
 
         if (strcmp(row->peer, fingerprint) == 0)
             answers = compare(self, peer, row);
     }
-    g_mutex_lock(&self->lock);
-    g_hash_table_remove(self->asking, fingerprint);
-    g_mutex_unlock(&self->lock);
-}
-
-static gboolean
-begins_asking(VrOwnershipWatch *self, const char *fingerprint)
-{
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-
-    return g_hash_table_add(self->asking, g_strdup(fingerprint));
 }
 
 /* Of domains that are not protected any more. */
@@ -291,12 +274,9 @@ turn(VrOwnershipWatch *self)
     (void) g_hash_table_foreach_remove(self->reasons, is_gone, rows);
     (void) g_hash_table_foreach_remove(self->suspended, is_gone, rows);
     g_mutex_unlock(&self->lock);
-    for (guint i = 0; i < rows->len; i++) {
-        const VrProtection *row = g_ptr_array_index(rows, i);
-
-        if (begins_asking(self, row->peer))
-            (void) g_thread_pool_push(self->askers, g_strdup(row->peer), NULL);
-    }
+    for (guint i = 0; i < rows->len; i++)
+        (void) vr_peer_askers_ask(self->askers,
+                                  ((const VrProtection *) g_ptr_array_index(rows, i))->peer);
 }
 
 static void
@@ -335,10 +315,9 @@ vr_ownership_watch_new(VrApp *app)
     self->cancel = g_cancellable_new();
     g_mutex_init(&self->lock);
     g_cond_init(&self->woken);
-    self->asking = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->reasons = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, reason_free);
     self->suspended = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    self->askers = g_thread_pool_new(ask_peer, self, ASKERS, FALSE, NULL);
+    self->askers = vr_peer_askers_new(ask_peer, self);
     return self;
 }
 
@@ -369,8 +348,7 @@ vr_ownership_watch_stop(VrOwnershipWatch *self)
     if (self->thread != NULL)
         g_thread_join(self->thread);
     self->thread = NULL;
-    g_thread_pool_free(self->askers, FALSE, TRUE);
-    self->askers = NULL;
+    g_clear_pointer(&self->askers, vr_peer_askers_free);
 }
 
 void
@@ -381,7 +359,6 @@ vr_ownership_watch_free(VrOwnershipWatch *self)
     vr_ownership_watch_stop(self);
     g_hash_table_unref(self->suspended);
     g_hash_table_unref(self->reasons);
-    g_hash_table_unref(self->asking);
     g_object_unref(self->cancel);
     g_cond_clear(&self->woken);
     g_mutex_clear(&self->lock);

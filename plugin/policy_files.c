@@ -7,7 +7,7 @@
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/keyfile.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 #define DEFAULT_NAME "default"
 

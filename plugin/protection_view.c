@@ -5,12 +5,14 @@
 #include <sys/statvfs.h>
 
 #include "plugin/ownership_watch.h"
+#include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/health.h"
 #include "policies/units.h"
-#include "storage/error_json.h"
-#include "storage/source_policy.h"
-#include "storage/state_rp.h"
+#include "storage/wire/error_json.h"
+#include "storage/state/source_policy.h"
+#include "storage/state/state_rp.h"
+#include "storage/util/json_util.h"
 
 /* Since when a reason is seen to hold, in this run of the daemon: "uuid code" -> wall time. */
 static GMutex since_lock;
@@ -26,6 +28,7 @@ typedef struct {
     char *damaged_disk; /* owned, nullable */
     guint64 damaged_chunks;
     guint damaged_older; /* RPs */
+    GError *error;       /* owned, nullable: the replica cannot be used */
 } Newest;
 
 static void
@@ -33,6 +36,7 @@ newest_clear(Newest *self)
 {
     g_free(self->root);
     g_free(self->damaged_disk);
+    g_clear_error(&self->error);
 }
 
 /* What the target said last. */
@@ -47,12 +51,28 @@ damage_heard(VrApp *app, const VrProtection *row, Newest *newest)
     newest->damaged_chunks = damage->chunks;
 }
 
+/* NULL with newest->error if it cannot be used, without if it is just being closed. */
+static GPtrArray *
+stored_points(VrApp *app, const VrProtection *row, Newest *newest)
+{
+    VrReplica *replica = vr_replicas_get(app->replicas, row->uuid, &newest->error);
+    GPtrArray *points = replica ? vr_replica_list(replica, &newest->error) : NULL;
+
+    if (points != NULL)
+        (void) vr_replica_check_there(replica, &newest->error);
+    if (replica != NULL)
+        vr_replicas_put(app->replicas, replica);
+    if (g_error_matches(newest->error, VR_ERROR, VR_ERROR_CONFLICT))
+        g_clear_error(&newest->error);
+    return points;
+}
+
 static void
 newest_of(VrApp *app, const VrProtection *row, Newest *newest)
 {
-    VrReplica *replica;
     g_autoptr(GPtrArray) points = NULL;
     const VrRecoveryPoint *head;
+    GError *error;
 
     *newest = (Newest){row->base_number, row->base_time_us, row->base_consistency, NULL};
     newest->root = g_strdup(row->base_root);
@@ -60,15 +80,14 @@ newest_of(VrApp *app, const VrProtection *row, Newest *newest)
         damage_heard(app, row, newest);
         return;
     }
-    replica = vr_replicas_get(app->replicas, row->uuid, NULL);
-    points = replica ? vr_replica_list(replica, NULL) : NULL;
-    if (replica != NULL)
-        vr_replicas_put(app->replicas, replica);
+    points = stored_points(app, row, newest);
     if (points == NULL || points->len == 0)
         return;
     head = g_ptr_array_index(points, points->len - 1);
+    error = g_steal_pointer(&newest->error);
     newest_clear(newest);
     *newest = (Newest){
+        .error = error,
         .number = head->number,
         .time_us = head->time_us,
         .consistency = head->consistency,
@@ -158,6 +177,7 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .peer = peer,
         .host = app->config->name,
         .store = row->store,
+        .is_target = row->role == VR_ROLE_TARGET,
         .state = row->state,
         .rpo_target_us = policy->rpo_target_us,
         .rpo_us = newest->number ? MAX(now - newest->time_us, 0) : VR_HEALTH_UNKNOWN,
@@ -168,11 +188,13 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .protected_us = now - row->created_us,
         .last_error = last_error,
         .blocked = schedule->blocked,
+        .at_work = vr_jobs_running(app->jobs, row->uuid) != 0,
         .resync_running = row->state == VR_PROTECTION_RESYNC,
         .store_percent = store_percent(app, row),
         .cert_days = (gint) ((vr_identity_expires_us(app->identity) - now) / G_TIME_SPAN_DAY),
         .idle_replicated = schedule->idle,
         .kept_until_us = row->kept_until_us,
+        .replica_error = newest->error,
         .damaged_disk = newest->damaged_disk,
         .damaged_rp = newest->number,
         .damaged_chunks = newest->damaged_chunks,
@@ -189,7 +211,7 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
 static gint64
 known_since(const VrProtection *row, const Newest *newest, gint64 target_us, const char *code)
 {
-    if (strcmp(code, "blocked") == 0)
+    if (vr_health_since_error(code))
         return row->last_error_us;
     if (strcmp(code, "rpo-over-target") == 0)
         return newest->time_us + target_us;
@@ -407,7 +429,6 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     g_autoptr(VrPolicy) policy = policy_of(app, row);
     g_autoptr(GPtrArray) reasons = NULL;
     JsonObject *object = json_object_new();
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
     VrScheduleInfo schedule;
     VrHealth health;
     Newest newest;
@@ -426,8 +447,7 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     set_schedule(app, object, row, &schedule);
     set_cycles(app, object, row);
     newest_clear(&newest);
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 static GPtrArray *

@@ -1,29 +1,38 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/replicas.h"
 
+#include "plugin/retain_queue.h"
 #include "policies/error.h"
-#include "storage/policy_before.h"
-#include "storage/source_policy.h"
-#include "storage/state_peer.h"
+#include "storage/state/policy_before.h"
+#include "storage/state/source_policy.h"
+#include "storage/state/state_peer.h"
+#include "storage/state/state_rp.h"
+
+#define OPEN_DISKS_EACH 512 /* of the cycles of one peer that are open at once */
 
 typedef struct {
     char *uuid;
-    VrReplica *replica; /* owned; NULL while it is being opened */
+    char *peer;           /* owned, nullable */
+    gint64 used_us;       /* monotonic; when it was put back last */
+    VrReplica *replica;   /* owned; NULL while it is being opened */
+    GCancellable *closed; /* owned; cancelled when it is to be closed, or all are */
+    GCancellable *all;    /* borrowed: of all */
+    gulong along;
     guint users;
-    gboolean open, closing;
+    gboolean open;
 } Entry;
 
 struct _VrReplicas {
     VrState *state; /* borrowed */
     char *manifests;
     GThread *thread;      /* owned */
-    GAsyncQueue *due;     /* owned: uuid (owned), each once; "" ends the thread */
-    GHashTable *queued;   /* owned: what is in it, under its lock */
+    VrRetainQueue *due;   /* owned */
     GCancellable *cancel; /* owned */
 
     GMutex lock; /* guards what follows */
     GCond idle;
     GHashTable *entries; /* owned: uuid -> Entry */
+    gboolean stopping;
 };
 
 static void
@@ -32,12 +41,15 @@ entry_free(gpointer data)
     Entry *entry = data;
 
     vr_replica_close(entry->replica);
+    g_cancellable_disconnect(entry->all, entry->along);
+    g_object_unref(entry->closed);
+    g_free(entry->peer);
     g_free(entry->uuid);
     g_free(entry);
 }
 
 static VrReplica *
-open_replica(VrReplicas *self, const char *uuid, GError **error)
+open_replica(VrReplicas *self, const char *uuid, char **ret_peer, GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
     VrStoreRow *store;
@@ -51,6 +63,7 @@ open_replica(VrReplicas *self, const char *uuid, GError **error)
                      "domain '%s': this host is its source, not its target", row->name);
         return NULL;
     }
+    *ret_peer = g_strdup(row->peer);
     store = vr_state_store_get(self->state, row->store, error);
     if (store == NULL)
         return NULL;
@@ -60,23 +73,54 @@ open_replica(VrReplicas *self, const char *uuid, GError **error)
     return replica;
 }
 
-/* Lock held, but not while the replica is opened, which may have to end a long merge. */
+static void
+cancel_along(GCancellable *all G_GNUC_UNUSED, gpointer closed)
+{
+    g_cancellable_cancel(closed);
+}
+
+static Entry *
+entry_new(VrReplicas *self, const char *uuid)
+{
+    Entry *entry = g_new0(Entry, 1);
+
+    entry->uuid = g_strdup(uuid);
+    entry->closed = g_cancellable_new();
+    entry->all = self->cancel;
+    entry->along =
+        g_cancellable_connect(self->cancel, G_CALLBACK(cancel_along), entry->closed, NULL);
+    return entry;
+}
+
+static gboolean
+is_closing(const Entry *entry)
+{
+    return g_cancellable_is_cancelled(entry->closed);
+}
+
+/* Lock held, but not while the replica is opened, which looks at all of its layers. Retention ends
+ * what a restart has interrupted. */
 static Entry *
 open_entry(VrReplicas *self, const char *uuid, GError **error)
 {
-    Entry *entry = g_new0(Entry, 1);
+    Entry *entry = entry_new(self, uuid);
+    char *peer = NULL;
     VrReplica *replica;
 
-    entry->uuid = g_strdup(uuid);
     g_hash_table_insert(self->entries, entry->uuid, entry);
     g_mutex_unlock(&self->lock);
-    replica = open_replica(self, uuid, error);
+    replica = open_replica(self, uuid, &peer, error);
     g_mutex_lock(&self->lock);
     entry->replica = replica;
+    entry->peer = peer;
     entry->open = TRUE;
     g_cond_broadcast(&self->idle);
-    if (entry->replica != NULL)
+    if (entry->replica != NULL && self->stopping)
+        vr_replica_interrupt(entry->replica);
+    if (entry->replica != NULL) {
+        vr_replicas_retain(self, uuid);
         return entry;
+    }
     g_hash_table_remove(self->entries, uuid);
     return NULL;
 }
@@ -92,8 +136,8 @@ find_entry(VrReplicas *self, const char *uuid)
     return entry;
 }
 
-VrReplica *
-vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
+static Entry *
+use_entry(VrReplicas *self, const char *uuid, GError **error)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find_entry(self, uuid);
@@ -102,29 +146,86 @@ vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
         entry = open_entry(self, uuid, error);
     if (entry == NULL)
         return NULL;
-    if (entry->closing) {
+    if (is_closing(entry)) {
         vr_set_error(error, VR_ERROR_CONFLICT, "replica-closing", "Try again in a moment.",
                      "the replica of %s is being closed", uuid);
         return NULL;
     }
     entry->users++;
-    return entry->replica;
+    return entry;
 }
 
-void
-vr_replicas_put(VrReplicas *self, VrReplica *replica)
+VrReplica *
+vr_replicas_get(VrReplicas *self, const char *uuid, GError **error)
 {
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Entry *entry = use_entry(self, uuid, error);
+
+    return entry != NULL ? entry->replica : NULL;
+}
+
+/* Lock held. */
+static Entry *
+entry_of(VrReplicas *self, const VrReplica *replica)
+{
     GHashTableIter iter;
     gpointer value;
 
     g_hash_table_iter_init(&iter, self->entries);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        Entry *entry = value;
-
-        if (entry->replica == replica)
-            entry->users--;
+        if (((Entry *) value)->replica == replica)
+            return value;
     }
+    g_assert_not_reached();
+}
+
+/* The one of @peer that has waited longest with a cycle open; @ret_disks: of all that are open.
+ * Lock held. */
+static Entry *
+longest_idle(VrReplicas *self, const char *peer, guint *ret_disks)
+{
+    Entry *found = NULL;
+    GHashTableIter iter;
+    gpointer value;
+
+    *ret_disks = 0;
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Entry *entry = value;
+        guint disks = entry->open && g_strcmp0(entry->peer, peer) == 0
+                          ? vr_replica_open_disks(entry->replica)
+                          : 0;
+
+        *ret_disks += disks;
+        if (disks > 0 && entry->users == 0 && (found == NULL || entry->used_us < found->used_us))
+            found = entry;
+    }
+    return found;
+}
+
+/* A peer that begins cycles and lets them lie does not take the descriptors of all. Lock held:
+ * nobody else is at such a replica. */
+static void
+rest_idle(VrReplicas *self, const char *peer)
+{
+    Entry *entry;
+    guint disks;
+
+    while ((entry = longest_idle(self, peer, &disks)) != NULL && disks > OPEN_DISKS_EACH)
+        vr_replica_rest(entry->replica);
+}
+
+/* Whoever read or held layers may have kept a merge from them. */
+void
+vr_replicas_put(VrReplicas *self, VrReplica *replica)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Entry *entry = entry_of(self, replica);
+
+    if (vr_replica_merges_left_out(replica))
+        vr_replicas_retain(self, entry->uuid);
+    entry->users--;
+    entry->used_us = g_get_monotonic_time();
+    rest_idle(self, entry->peer);
     g_cond_broadcast(&self->idle);
 }
 
@@ -132,47 +233,50 @@ gboolean
 vr_replicas_is_closing(VrReplicas *self, const VrReplica *replica)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    GHashTableIter iter;
-    gpointer value;
 
-    g_hash_table_iter_init(&iter, self->entries);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Entry *entry = value;
-
-        if (entry->replica == replica)
-            return entry->closing;
-    }
-    return FALSE;
+    return is_closing(entry_of(self, replica));
 }
 
-/* The entry, used by nobody and marked so that nobody begins; NULL if it is not open. Lock held. */
+/* The entry, used by nobody and marked so that nobody begins; NULL if there is none. Lock held, but
+ * not while others are waited for. */
 static Entry *
 take_alone(VrReplicas *self, const char *uuid)
 {
-    Entry *entry = find_entry(self, uuid);
+    Entry *entry;
 
-    if (entry == NULL || entry->closing)
+    while ((entry = find_entry(self, uuid)) != NULL && is_closing(entry))
+        g_cond_wait(&self->idle, &self->lock);
+    if (entry == NULL)
         return NULL;
-    entry->closing = TRUE;
+    g_cancellable_cancel(entry->closed);
+    vr_replica_interrupt(entry->replica);
     while (entry->users > 0)
         g_cond_wait(&self->idle, &self->lock);
     return entry;
+}
+
+static void
+remove_entry(VrReplicas *self, const char *uuid)
+{
+    g_hash_table_remove(self->entries, uuid);
+    g_cond_broadcast(&self->idle);
 }
 
 gboolean
 vr_replicas_destroy(VrReplicas *self, const char *uuid, GError **error)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    Entry *entry = find_entry(self, uuid);
+    Entry *entry;
     gboolean ok;
 
-    if (entry == NULL && open_entry(self, uuid, error) == NULL)
-        return FALSE;
-    entry = take_alone(self, uuid);
-    if (entry == NULL)
-        return TRUE;
+    while ((entry = take_alone(self, uuid)) == NULL) {
+        if (open_entry(self, uuid, error) == NULL)
+            return FALSE;
+    }
+    g_mutex_unlock(&self->lock);
     ok = vr_replica_destroy(entry->replica, error);
-    g_hash_table_remove(self->entries, uuid);
+    g_mutex_lock(&self->lock);
+    remove_entry(self, uuid);
     return ok;
 }
 
@@ -182,29 +286,13 @@ vr_replicas_close(VrReplicas *self, const char *uuid)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
 
     if (take_alone(self, uuid) != NULL)
-        g_hash_table_remove(self->entries, uuid);
+        remove_entry(self, uuid);
 }
 
 void
 vr_replicas_retain(VrReplicas *self, const char *uuid)
 {
-    g_async_queue_lock(self->due);
-    if (g_hash_table_add(self->queued, g_strdup(uuid)))
-        g_async_queue_push_unlocked(self->due, g_strdup(uuid));
-    g_async_queue_unlock(self->due);
-}
-
-/* The next one; what is asked for from here on is another pass. (transfer full) */
-static char *
-next_due(VrReplicas *self)
-{
-    char *uuid;
-
-    g_async_queue_lock(self->due);
-    uuid = g_async_queue_pop_unlocked(self->due);
-    (void) g_hash_table_remove(self->queued, uuid);
-    g_async_queue_unlock(self->due);
-    return uuid;
+    vr_retain_queue_add(self->due, uuid);
 }
 
 void
@@ -236,14 +324,35 @@ retention_policy(VrReplicas *self, const VrProtection *row, GError **error)
     return g_steal_pointer(&policy);
 }
 
+/* A pass that goes on does not open what was closed since: who opens it asks for another one. */
 static gboolean
-retain(VrReplicas *self, const char *uuid, GError **error)
+was_closed(VrReplicas *self, const VrRetainTurn *turn, GError **error)
 {
-    g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
-    g_autoptr(VrPolicy) policy = NULL;
-    VrReplica *replica;
-    gboolean ok;
+    gboolean closed;
 
+    if (!turn->pass.more)
+        return FALSE;
+    g_mutex_lock(&self->lock);
+    closed = g_hash_table_lookup(self->entries, turn->uuid) == NULL;
+    g_mutex_unlock(&self->lock);
+    if (closed)
+        vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL, "retention of %s was ended",
+                     turn->uuid);
+    return closed;
+}
+
+/* One merge at most. */
+static gboolean
+retain(VrReplicas *self, VrRetainTurn *turn, GError **error)
+{
+    gboolean closed = was_closed(self, turn, error);
+    g_autoptr(VrProtection) row =
+        closed ? NULL : vr_state_protection_get(self->state, turn->uuid, error);
+    g_autoptr(VrPolicy) policy = NULL;
+    gboolean ok;
+    Entry *entry;
+
+    turn->pass.more = FALSE;
     if (row == NULL)
         return FALSE;
     if (row->state == VR_PROTECTION_FAILED_OVER || row->kept_until_us != 0)
@@ -251,11 +360,16 @@ retain(VrReplicas *self, const char *uuid, GError **error)
     policy = retention_policy(self, row, error);
     if (policy == NULL)
         return FALSE;
-    replica = vr_replicas_get(self, uuid, error);
-    if (replica == NULL)
+    entry = use_entry(self, turn->uuid, error);
+    if (entry == NULL)
         return FALSE;
-    ok = vr_replica_retain(replica, policy, g_get_real_time(), self->cancel, error);
-    vr_replicas_put(self, replica);
+    ok = vr_replica_retain(entry->replica, policy, g_get_real_time(), &turn->pass, entry->closed,
+                           error);
+    /* not as vr_replicas_put(): what a reader still keeps is due when that one has ended */
+    g_mutex_lock(&self->lock);
+    entry->users--;
+    g_cond_broadcast(&self->idle);
+    g_mutex_unlock(&self->lock);
     return ok;
 }
 
@@ -263,17 +377,64 @@ static gpointer
 retain_thread(gpointer data)
 {
     VrReplicas *self = data;
+    VrRetainTurn *turn;
 
-    for (;;) {
-        g_autofree char *uuid = next_due(self);
+    while ((turn = vr_retain_queue_take(self->due)) != NULL) {
         g_autoptr(GError) error = NULL;
 
-        if (uuid[0] == '\0')
-            return NULL;
-        if (!retain(self, uuid, &error) && !g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND) &&
-            !g_cancellable_is_cancelled(self->cancel))
-            g_warning("retention of %s: %s, ignoring until its next recovery point", uuid,
+        if (!retain(self, turn, &error) && !g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND) &&
+            !g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED) &&
+            !g_error_matches(error, VR_ERROR, VR_ERROR_CONFLICT))
+            g_warning("retention of %s: %s, ignoring until its next recovery point", turn->uuid,
                       error->message);
+        vr_retain_queue_done(self->due, turn);
+    }
+    return NULL;
+}
+
+static char *
+peer_of(gpointer data, const char *uuid)
+{
+    const VrReplicas *self = data;
+    g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, NULL);
+
+    return row != NULL ? g_strdup(row->peer) : NULL;
+}
+
+/* Only what can be merged: what somebody holds, and what is below that, waits for its operator. */
+gboolean
+vr_replicas_check_behind(VrReplicas *self, const char *uuid, const char *host, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
+    guint number = 0;
+
+    if (row == NULL || !vr_state_rp_count_free(self->state, uuid, &number, error))
+        return FALSE;
+    if (number <= 2 * VR_REPLICA_LAYERS_MAX)
+        return TRUE;
+    vr_replicas_retain(self, uuid);
+    vr_set_error(error, VR_ERROR_TRANSIENT, "retention-behind",
+                 "Nothing to do: it goes on by itself as soon as there are fewer.",
+                 "domain '%s': host '%s' has %u recovery points of it, and drops those that are "
+                 "not kept before it takes another one",
+                 row->name, host, number);
+    return FALSE;
+}
+
+void
+vr_replicas_stop(VrReplicas *self)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    GHashTableIter iter;
+    gpointer value;
+
+    self->stopping = TRUE;
+    g_hash_table_iter_init(&iter, self->entries);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Entry *entry = value;
+
+        if (entry->replica != NULL)
+            vr_replica_interrupt(entry->replica);
     }
 }
 
@@ -284,8 +445,7 @@ vr_replicas_new(VrState *state, const char *manifests)
 
     self->state = state;
     self->manifests = g_strdup(manifests);
-    self->due = g_async_queue_new_full(g_free);
-    self->queued = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    self->due = vr_retain_queue_new(peer_of, self);
     self->cancel = g_cancellable_new();
     g_mutex_init(&self->lock);
     g_cond_init(&self->idle);
@@ -300,12 +460,11 @@ vr_replicas_free(VrReplicas *self)
     if (self == NULL)
         return;
     g_cancellable_cancel(self->cancel);
-    g_async_queue_push(self->due, g_strdup(""));
+    vr_retain_queue_end(self->due);
     g_thread_join(self->thread);
-    g_async_queue_unref(self->due);
-    g_hash_table_unref(self->queued);
-    g_object_unref(self->cancel);
+    vr_retain_queue_free(self->due);
     g_hash_table_unref(self->entries);
+    g_object_unref(self->cancel);
     g_cond_clear(&self->idle);
     g_mutex_clear(&self->lock);
     g_free(self->manifests);

@@ -6,10 +6,11 @@
 G_BEGIN_DECLS
 
 /**
- * SECTION: looks after the replicas that this host stores, in a thread of its own: at the start and
- * every hour at each layer's file and header; all the time, within verify-rate, at the content of
- * layers that were not read within their policy's verify-interval, one at a time. Takes no guard,
- * and lets go of a replica that is to be closed.
+ * SECTION: looks after the replicas that this host stores, in two threads of its own: one looks at
+ * the start and every look-interval at each layer's file and header; the other reads, within
+ * verify-rate and scrub-window, the content of layers that were not read within their policy's
+ * verify-interval, one at a time. Takes no guard, and lets go of a replica that is to be closed.
+ * What keeps it from its work is logged when it changes.
  */
 typedef struct _VrScrub VrScrub;
 

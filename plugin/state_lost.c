@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include "plugin/store_adopt.h"
+#include "plugin/store_find.h"
 #include "policies/units.h"
 
 /* The key is made within the first start, right behind the database. */

@@ -1,48 +1,41 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "plugin/app.h"
-#include "storage/store_scan.h"
+#include "plugin/store_find.h"
 
 G_BEGIN_DECLS
 
-/**
- * SECTION: replicas that a store holds and the database may not know: what there is, and having
- * them back (a lost database, a store from another machine) or away.
- */
+/** SECTION: having back, or away, what a store holds and the database does not know, or does not
+ * know any more: a lost database, one put back from a backup, a store from another machine. */
 
-typedef enum {
-    VR_STORE_KNOWN,    /* the database has it */
-    VR_STORE_ORPHANED, /* no row: it can be adopted or dropped */
-    VR_STORE_DAMAGED,  /* no row, and files are missing or the index cannot be read */
-    VR_STORE_MISSING,  /* a row with recovery points and no directory */
-} VrStoreFinding;
-
-/** All directories of the store and all rows that should have one: array of {uuid, state, name,
- * peer, peer_fingerprint, paired, points, newest, bytes, damage, protection_state}. (transfer full)
- * Errors: those of reading the directory. */
-JsonArray *vr_store_findings(VrApp *app, const VrStoreRow *store, GError **error);
+typedef struct {
+    char *uuid, *name;  /* owned */
+    gboolean was_known; /* there was nothing to take over */
+    gboolean is_paused; /* it was failed over to this host, and its domain here is paused: perhaps a
+                           start that was interrupted before the database was lost */
+} VrStoreAdopted;
+void vr_store_adopted_clear(VrStoreAdopted *self);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(VrStoreAdopted, vr_store_adopted_clear)
 
 /**
  * vr_store_adopt:
- * @domain: name or UUID of an orphaned replica
- * @ret_uuid: (transfer full) (nullable)
+ * @domain: name or UUID of a replica that is orphaned or newer than the database
+ * @ret_adopted: (nullable): cleared by the caller
  *
- * The database gets back what the index of the replica says: protection, recovery points, holds,
- * in one transaction, and the fence stands again. Adopting what is known already is success. Then
- * replication goes on from the newest recovery point; the digests are read from the store. Errors:
- * NOT_FOUND "no-such-replica", INVALID "ambiguous-name", REFUSED "replica-damaged", "peer-unknown"
+ * The database gets what the index of the replica says: protection, recovery points, holds, in one
+ * transaction; then the fence stands as the database says. Adopting what is known already is
+ * success. Then replication goes on from the newest recovery point; the digests are read from the
+ * store. Errors: NOT_FOUND "no-such-replica", INVALID "ambiguous-name", REFUSED "replica-damaged",
+ * "replica-diverged" (the store's generation does not follow from the database's), "peer-unknown"
  * (pair again first), "protected-otherwise", "domain-exists-uuid" (a domain that is not ours, or
  * that runs), CONFLICT "busy".
  */
-gboolean vr_store_adopt(VrApp *app, const VrStoreRow *store, const char *domain, char **ret_uuid,
-                        GError **error);
+gboolean vr_store_adopt(VrApp *app, const VrStoreRow *store, const char *domain,
+                        VrStoreAdopted *ret_adopted, GError **error);
 
-/** Deletes the directory of @uuid. Errors: NOT_FOUND, REFUSED "replica-known", "replica-in-use" (a
- * domain of this host has a disk there), CONFLICT "busy". */
-gboolean vr_store_drop(VrApp *app, const VrStoreRow *store, const char *uuid, GError **error);
-
-/** Directories with recovery points of which the database knows nothing, in all stores. */
-guint vr_store_count_orphans(VrApp *app, char **ret_store);
+/** Deletes the directory of the replica @domain (name or UUID), and an older row if there is one.
+ * Errors: NOT_FOUND "no-such-replica", INVALID "ambiguous-name", REFUSED "replica-known" (the
+ * database is not older), "replica-in-use", CONFLICT "busy". */
+gboolean vr_store_drop(VrApp *app, const VrStoreRow *store, const char *domain, GError **error);
 
 G_END_DECLS

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/target_domain.h"
 
-#include "qmp/domain_ops.h"
-#include "qmp/domain_xml.h"
-#include "qmp/host_caps.h"
+#include <string.h>
+
+#include "qmp/domain/domain_ops.h"
+#include "qmp/domain/domain_xml.h"
+#include "qmp/domain/host_caps.h"
 
 #define CONSOLE_LOG_DIR "/var/log/libvirt/qemu"
 
@@ -29,11 +31,12 @@ vr_target_check_domain(VrApp *app, const VrDomainModel *model, const VrTargetNet
                        VrFindings *findings, GError **error)
 {
     g_autoptr(VrHostCaps) caps = host_caps(app, model, error);
-    guint64 free_memory = 0;
+    guint64 memory = 0, free_memory = 0;
 
-    if (caps == NULL || !vr_dom_host_free_memory(app->conn, &free_memory, error))
+    if (caps == NULL || !vr_dom_host_memory(app->conn, &memory, error) ||
+        !vr_dom_host_free_memory(app->conn, &free_memory, error))
         return FALSE;
-    vr_host_caps_check(caps, model, free_memory, findings);
+    vr_host_caps_check(caps, model, memory, free_memory, findings);
     return vr_target_networks_check(networks, app, model, findings, error);
 }
 
@@ -41,10 +44,11 @@ gboolean
 vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *findings, GError **error)
 {
     g_autoptr(VrHostCaps) caps = host_caps(app, model, error);
+    guint64 memory = 0;
 
-    if (caps == NULL)
+    if (caps == NULL || !vr_dom_host_memory(app->conn, &memory, error))
         return FALSE;
-    vr_host_caps_check(caps, model, 0, findings);
+    vr_host_caps_check(caps, model, memory, 0, findings);
     return TRUE;
 }
 
@@ -52,6 +56,29 @@ static const char *
 path_of(const VrTargetFiles *files, VrAttachmentKind kind)
 {
     return g_hash_table_lookup(files->attachments, vr_attachment_kind_name(kind));
+}
+
+gboolean
+vr_target_check_taken(VrApp *app, const char *uuid, const char *name, VrFindings *findings,
+                      GError **error)
+{
+    g_autoptr(GPtrArray) domains = vr_dom_list(app->conn, error);
+
+    for (guint i = 0; domains != NULL && i < domains->len; i++) {
+        const VrDomInfo *info = g_ptr_array_index(domains, i);
+
+        if (strcmp(info->uuid, uuid) == 0)
+            vr_findings_add(findings, VR_FINDING_ERROR, "domain-exists-uuid",
+                            "Undefine it there; the replica has the same UUID.",
+                            "host '%s' already has a domain '%s' with UUID %s", app->config->name,
+                            info->name, info->uuid);
+        else if (strcmp(info->name, name) == 0)
+            vr_findings_add(findings, VR_FINDING_ERROR, "domain-exists-name",
+                            "Rename one of them: virsh domrename.",
+                            "host '%s' already has another domain named '%s'", app->config->name,
+                            info->name);
+    }
+    return domains != NULL;
 }
 
 char *

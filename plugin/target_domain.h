@@ -2,12 +2,9 @@
 #pragma once
 
 #include "plugin/target_networks.h"
-#include "qmp/domain_model.h"
+#include "qmp/domain/domain_model.h"
 
 G_BEGIN_DECLS
-
-/** Entries of a network map in a message. */
-#define VR_NETWORKS_SENT_MAX 500u
 
 /** SECTION: a peer's domain on this host: its capabilities asked, its networks mapped, its XML
  * written anew. */
@@ -29,6 +26,11 @@ gboolean vr_target_check_domain(VrApp *app, const VrDomainModel *model,
 /** The same without what can change at any moment: networks and free memory. */
 gboolean vr_target_check_host(VrApp *app, const VrDomainModel *model, VrFindings *findings,
                               GError **error);
+
+/** Whether a domain of this host has that UUID or that name: findings
+ * "domain-exists-uuid", "domain-exists-name". FALSE only if libvirt cannot be asked. */
+gboolean vr_target_check_taken(VrApp *app, const char *uuid, const char *name, VrFindings *findings,
+                               GError **error);
 
 /** XML to define here, attached to offered networks only; without @networks (nullable) to none.
  * (transfer full) Errors: REFUSED "network-not-offered". */

@@ -4,8 +4,10 @@
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/network_map.h"
-#include "qmp/domain_ops.h"
-#include "storage/json_util.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/util/json_util.h"
+
+#define NETWORK_MAX 1024
 
 struct _VrTargetNetworks {
     char *host;          /* owned: name of this host */
@@ -50,6 +52,24 @@ map_sent(VrTargetNetworks *self, JsonArray *sent)
         if (vr_network_name_valid(source) && vr_network_name_valid(target))
             map(self, source, target);
     }
+}
+
+gboolean
+vr_target_networks_read(JsonObject *object, JsonArray **ret_sent, GError **error)
+{
+    JsonArray *sent;
+
+    if (!vr_json_array_opt(object, "networks", VR_NETWORKS_SENT_MAX, &sent, error))
+        return FALSE;
+    for (guint i = 0; sent != NULL && i < json_array_get_length(sent); i++) {
+        JsonObject *entry = vr_json_object(json_array_get_element(sent, i), "a network", error);
+
+        if (entry == NULL || vr_json_string(entry, "source", NETWORK_MAX, error) == NULL ||
+            vr_json_string(entry, "target", NETWORK_MAX, error) == NULL)
+            return FALSE;
+    }
+    *ret_sent = sent;
+    return TRUE;
 }
 
 VrTargetNetworks *

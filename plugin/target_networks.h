@@ -2,7 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
-#include "qmp/domain_model.h"
+#include "qmp/domain/domain_model.h"
 
 G_BEGIN_DECLS
 
@@ -12,10 +12,17 @@ G_BEGIN_DECLS
  * The maps of both hosts choose among the networks that this host offers to that peer (peer-set
  * --networks), and among no others.
  */
+#define VR_NETWORKS_SENT_MAX 500u
+
 typedef struct _VrTargetNetworks VrTargetNetworks;
 
+/** "networks" of a peer's message, nullable: at most VR_NETWORKS_SENT_MAX of {"source","target"},
+ * texts. Borrowed. Errors: INVALID "bad-message". */
+gboolean vr_target_networks_read(JsonObject *object, JsonArray **ret_sent, GError **error);
+
 /** This host's own map for @peer (a fingerprint) before what the source sent (@sent, nullable:
- * [{"source","target"}], what is malformed is left out). (transfer full). NOT_FOUND "no-such-peer".
+ * [{"source","target"}], what is no name of a network is left out). (transfer full). NOT_FOUND
+ * "no-such-peer".
  */
 VrTargetNetworks *vr_target_networks(VrApp *app, const char *peer, JsonArray *sent, GError **error);
 void vr_target_networks_free(VrTargetNetworks *self);

@@ -123,6 +123,9 @@ vr_set_error_errno(GError **error, int errnum, const char *format, ...)
     if (errnum == ENOSPC || errnum == EDQUOT)
         vr_set_error(error, VR_ERROR_NO_SPACE, "no-space", "Free space on that file system.",
                      "%s: %s", message, g_strerror(errnum));
+    else if (errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM || errnum == EAGAIN)
+        vr_set_error(error, VR_ERROR_TRANSIENT, "no-resources", NULL, "%s: %s", message,
+                     g_strerror(errnum));
     else if (errnum == ENOENT)
         vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-file", NULL, "%s: %s", message,
                      g_strerror(errnum));
@@ -176,5 +179,6 @@ vr_error_is_peer_away(const GError *error)
 {
     const char *slug = vr_error_slug(error);
 
-    return strcmp(slug, "peer-unreachable") == 0 || strcmp(slug, "cycle-unknown") == 0;
+    return strcmp(slug, "peer-unreachable") == 0 || strcmp(slug, "peer-timeout") == 0 ||
+           strcmp(slug, "cycle-unknown") == 0;
 }

@@ -51,7 +51,8 @@ const char *vr_error_slug(const GError *error);
 const char *vr_error_action(const GError *error);
 
 /** @errnum translated once, where the call was made: ENOSPC and EDQUOT are NO_SPACE, ENOENT is
- *  NOT_FOUND, the rest INTERNAL. The text of strerror() is appended to the message. */
+ *  NOT_FOUND, no descriptors or memory TRANSIENT, the rest INTERNAL. The text of strerror() is
+ * appended to the message. */
 void vr_set_error_errno(GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /** "invalid", "not-found", ... for the wire; and back (INTERNAL for an unknown name). */
@@ -61,8 +62,8 @@ VrError vr_error_code_from_name(const char *name);
 int vr_error_exit_status(const GError *error);
 int vr_error_http_status(const GError *error);
 
-/** TRUE if the peer could not be reached or was restarted meanwhile: when it answers, try again at
- * once. */
+/** TRUE if the peer could not be reached, did not answer or was restarted meanwhile: when it
+ * answers, try again at once. */
 gboolean vr_error_is_peer_away(const GError *error);
 
 typedef enum {

@@ -114,16 +114,6 @@ vr_findings_errors(const VrFindings *self)
     return self->kept[VR_FINDING_ERROR] + self->omitted[VR_FINDING_ERROR];
 }
 
-const VrFinding *
-vr_findings_find(const VrFindings *self, const char *code)
-{
-    for (guint i = 0; i < self->list->len; i++) {
-        if (g_str_equal(vr_findings_get(self, i)->code, code))
-            return vr_findings_get(self, i);
-    }
-    return NULL;
-}
-
 const char *
 vr_finding_severity_name(VrFindingSeverity severity)
 {

@@ -54,9 +54,6 @@ const VrFinding *vr_findings_get(const VrFindings *self, guint i);
 /** How many errors were added, those beyond VR_FINDINGS_MAX included. */
 guint vr_findings_errors(const VrFindings *self);
 
-/** The first finding with @code, or NULL. */
-const VrFinding *vr_findings_find(const VrFindings *self, const char *code);
-
 /** "warning" or "error"; static. */
 const char *vr_finding_severity_name(VrFindingSeverity severity);
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "policies/attachment.h"
 #include "policies/error.h"
 #include "policies/units.h"
 
@@ -57,6 +58,12 @@ replicating(VrProtectionState state)
            state == VR_PROTECTION_RESYNC || state == VR_PROTECTION_PAUSED;
 }
 
+static const char *
+stored_on(const VrHealthInput *in)
+{
+    return in->is_target ? in->host : in->peer;
+}
+
 static void
 judge_rpo(const VrHealthInput *in, GPtrArray *reasons)
 {
@@ -74,7 +81,7 @@ judge_rpo(const VrHealthInput *in, GPtrArray *reasons)
         critical ? "rpo-far-over-target" : "rpo-over-target",
         "See the last cycle in info, and what holds it up.",
         "domain '%s': the newest recovery point on '%s' is %s old, the target is %s", in->domain,
-        in->peer, rpo, target);
+        stored_on(in), rpo, target);
 }
 
 static void
@@ -104,6 +111,31 @@ judge_app_points(const VrHealthInput *in, GPtrArray *reasons)
         "domain '%s': no application-consistent recovery point for %s", in->domain, shown);
 }
 
+/* What a failover waits for while the guest is off: errors with codes of their own. */
+static const char *const failover_codes[] = {"hand-over-unanswered", "hand-over-waits",
+                                             "failover-not-undone", "source-gave-up"};
+
+static void
+judge_failover(const VrHealthInput *in, GPtrArray *reasons)
+{
+    for (guint i = 0; in->last_error && i < G_N_ELEMENTS(failover_codes); i++) {
+        if ((in->state == VR_PROTECTION_FAILING_OVER || in->state == VR_PROTECTION_FAILED_OVER) &&
+            strcmp(vr_error_slug(in->last_error), failover_codes[i]) == 0)
+            add(reasons, VR_HEALTH_CRITICAL, failover_codes[i], vr_error_action(in->last_error),
+                "%s", in->last_error->message);
+    }
+}
+
+gboolean
+vr_health_since_error(const char *code)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(failover_codes); i++) {
+        if (strcmp(code, failover_codes[i]) == 0)
+            return TRUE;
+    }
+    return strcmp(code, "blocked") == 0 || strcmp(code, "quota-exceeded") == 0;
+}
+
 static void
 judge_error(const VrHealthInput *in, GPtrArray *reasons)
 {
@@ -112,6 +144,7 @@ judge_error(const VrHealthInput *in, GPtrArray *reasons)
     if (in->last_error && strcmp(vr_error_slug(in->last_error), "quota-exceeded") == 0)
         add(reasons, VR_HEALTH_WARNING, "quota-exceeded", vr_error_action(in->last_error), "%s",
             in->last_error->message);
+    judge_failover(in, reasons);
     if (!in->last_error || !in->blocked)
         return;
     action = vr_error_action(in->last_error);
@@ -120,6 +153,22 @@ judge_error(const VrHealthInput *in, GPtrArray *reasons)
     add(reasons, VR_HEALTH_CRITICAL, "blocked", action,
         "domain '%s': replication from '%s' to '%s' is blocked: %s", in->domain, in->host, in->peer,
         in->last_error->message);
+}
+
+/* The job that began it has failed, and no other goes on with it. */
+static void
+judge_broken_off(const VrHealthInput *in, GPtrArray *reasons)
+{
+    gboolean ends = in->state == VR_PROTECTION_DISABLING;
+
+    if (in->at_work)
+        return;
+    add(reasons, VR_HEALTH_WARNING, ends ? "unprotect-unfinished" : "protect-unfinished",
+        ends ? "Run unprotect again; with --force if the other host is gone for good."
+             : "Run protect again, or unprotect.",
+        "domain '%s': the %s of its protection on host '%s' was begun and has not been finished; "
+        "it is not replicated",
+        in->domain, ends ? "end" : "beginning", in->host);
 }
 
 static void
@@ -135,22 +184,24 @@ judge_state(const VrHealthInput *in, GPtrArray *reasons)
         return;
     case VR_PROTECTION_PAUSED:
         add(reasons, VR_HEALTH_WARNING, "paused", "Run resume when it should go on.",
-            "domain '%s': replication to '%s' is paused by an operator", in->domain, in->peer);
+            "domain '%s': replication to '%s' is paused by an operator", in->domain, stored_on(in));
         return;
     case VR_PROTECTION_FAILED_OVER:
     case VR_PROTECTION_COMMITTED:
         add(reasons, VR_HEALTH_WARNING, "not-replicated",
             "Back it up by other means until its replication can be reversed.",
-            "domain '%s' was failed over between '%s' and '%s' and is not replicated now",
-            in->domain, in->host, in->peer);
+            "domain '%s' was failed over from host '%s' to host '%s' and is not replicated now",
+            in->domain, in->is_target ? in->peer : in->host, stored_on(in));
         return;
     case VR_PROTECTION_ENABLING:
+    case VR_PROTECTION_DISABLING:
+        judge_broken_off(in, reasons);
+        return;
     case VR_PROTECTION_INITIAL:
     case VR_PROTECTION_PROTECTED:
     case VR_PROTECTION_RESYNC:
     case VR_PROTECTION_FAILING_OVER:
     case VR_PROTECTION_REVERSING:
-    case VR_PROTECTION_DISABLING:
     case VR_PROTECTION_STATE_LAST:
         return;
     }
@@ -183,13 +234,33 @@ judge_kept(const VrHealthInput *in, GPtrArray *reasons)
     if (when)
         add(reasons, VR_HEALTH_WARNING, "kept-until",
             "Protect it again on its source to keep it, or unprotect it here to drop it now.",
-            "domain '%s': host '%s' ended its replication; the replica on '%s' is dropped on %s",
+            "domain '%s': its replication from host '%s' was ended; the replica on '%s' is dropped "
+            "on %s",
             in->domain, in->peer, in->host, when);
     else
         add(reasons, VR_HEALTH_OK, "kept",
             "Protect it again on its source, or unprotect it here to drop it.",
-            "domain '%s': host '%s' ended its replication; the replica on '%s' is kept", in->domain,
-            in->peer, in->host);
+            "domain '%s': its replication from host '%s' was ended; the replica on '%s' is kept",
+            in->domain, in->peer, in->host);
+}
+
+/* None of its recovery points can be had, so nothing else is known of it. */
+static void
+judge_replica(const VrHealthInput *in, GPtrArray *reasons)
+{
+    const char *action = in->replica_error ? vr_error_action(in->replica_error) : NULL;
+
+    if (in->replica_error)
+        add(reasons, VR_HEALTH_CRITICAL, "replica-unusable",
+            action ? action : "Remove the cause; it is tried again by itself.",
+            "domain '%s': its replica on host '%s' cannot be used: %s", in->domain, in->host,
+            in->replica_error->message);
+}
+
+static gboolean
+beside_disks(const char *name)
+{
+    return vr_attachment_name_known(name) || strcmp(name, "definition") == 0;
 }
 
 static void
@@ -197,18 +268,20 @@ judge_damage(const VrHealthInput *in, GPtrArray *reasons)
 {
     if (in->damaged_disk)
         add(reasons, VR_HEALTH_CRITICAL, "replica-damaged",
-            "Run sync on the source, or wait for the next cycle: what is damaged is sent again. If "
-            "it stays, look at the store's disk, then run verify.",
-            "domain '%s': recovery point %" G_GUINT64_FORMAT " is damaged in the store of its "
-            "target (hosts '%s' and '%s'): %" G_GUINT64_FORMAT
-            " chunks of disk '%s' are not what was proven",
-            in->domain, in->damaged_rp, in->host, in->peer, in->damaged_chunks, in->damaged_disk);
+            in->state == VR_PROTECTION_PAUSED
+                ? "Run resume on the source: the next cycle sends again what is damaged."
+                : "Wait for the next cycle, or run sync on the source: what is damaged is sent "
+                  "again. If it stays, look at the store's disk, then run verify.",
+            "domain '%s': recovery point %" G_GUINT64_FORMAT " in the store of host '%s' is "
+            "damaged: %" G_GUINT64_FORMAT " %s '%s' are not what was proven",
+            in->domain, in->damaged_rp, stored_on(in), in->damaged_chunks,
+            beside_disks(in->damaged_disk) ? "parts of" : "chunks of disk", in->damaged_disk);
     if (in->damaged_older > 0)
         add(reasons, VR_HEALTH_WARNING, "older-points-damaged",
-            "Look at the store's disk; rp-list tells which they are. They are not used unless "
-            "forced, and go with retention.",
-            "domain '%s': %u older recovery points on host '%s' are damaged", in->domain,
-            in->damaged_older, in->host);
+            "No action is needed for the newest one: these are not used and go with retention. See "
+            "which they are in rp-list, and look at the store's disk.",
+            "domain '%s': older recovery points on host '%s' are damaged: %u", in->domain, in->host,
+            in->damaged_older);
 }
 
 static void
@@ -256,6 +329,7 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
     VrHealth worst = VR_HEALTH_OK;
 
     judge_fence(input, reasons);
+    judge_replica(input, reasons);
     judge_damage(input, reasons);
     if (input->kept_until_us != 0) {
         judge_kept(input, reasons);

@@ -22,8 +22,9 @@ typedef enum {
 typedef struct {
     const char *domain; /* names for the sentences; borrowed during the call */
     const char *peer;
-    const char *host;  /* this one */
-    const char *store; /* nullable */
+    const char *host;   /* this one */
+    const char *store;  /* nullable */
+    gboolean is_target; /* this host stores it; otherwise the peer does */
 
     VrProtectionState state;
     gint64 rpo_target_us;
@@ -35,6 +36,7 @@ typedef struct {
     gint64 protected_us;      /* time since the first RP */
     const GError *last_error; /* nullable: of the last cycle, NULL after a success */
     gboolean blocked;         /* no retries until somebody acts */
+    gboolean at_work;         /* a job of it runs or waits */
     gboolean resync_running;
     VrFenceState fence;        /* of this host */
     const char *fence_message; /* why it is not active; NULL: it is, or was not looked at yet */
@@ -47,6 +49,8 @@ typedef struct {
     const char *two_owners_action;
     gboolean idle_replicated; /* the domain is shut off and its last state is on the replica */
     gint64 kept_until_us;     /* wall; its source ended replication, it is dropped then; 0: no */
+
+    const GError *replica_error; /* nullable: this host stores it and cannot use it */
 
     /* What is known of the stored replica not being what was proven. */
     const char *damaged_disk; /* nullable: the newest RP is fine as far as is known */
@@ -61,6 +65,9 @@ typedef struct {
     char *message;    /* names object, host and cause */
     char *action;
 } VrHealthReason;
+
+/** Whether a reason of that code holds since the last error was recorded. */
+gboolean vr_health_since_error(const char *code);
 
 /** "ok", "warning", "critical"; static. */
 const char *vr_health_name(VrHealth health);

@@ -8,6 +8,7 @@ typedef struct {
     guint lines; /* that may be written now */
     guint suppressed;
     gint64 since_us; /* up to when lines were credited */
+    gint64 said_us;  /* when it was said last, or had not to be, how many were suppressed */
 } Bucket;
 
 struct _VrLogLimit {
@@ -57,11 +58,32 @@ vr_log_limit_take(VrLogLimit *self, const char *peer, gint64 now_us, guint *ret_
     bucket->since_us += credit * VR_LOG_LIMIT_EVERY_US;
     bucket->lines = (guint) MIN((gint64) bucket->lines + credit, (gint64) VR_LOG_LIMIT_LINES);
     if (bucket->lines == 0) {
-        bucket->suppressed++;
+        if (bucket->suppressed++ == 0)
+            bucket->said_us = now_us;
         return FALSE;
     }
     bucket->lines--;
     *ret_suppressed = bucket->suppressed;
     bucket->suppressed = 0;
     return TRUE;
+}
+
+guint
+vr_log_limit_left_out(VrLogLimit *self, gint64 now_us, char **ret_peer)
+{
+    GHashTableIter iter;
+    gpointer peer, value;
+
+    g_hash_table_iter_init(&iter, self->buckets);
+    while (g_hash_table_iter_next(&iter, &peer, &value)) {
+        Bucket *bucket = value;
+        guint suppressed = bucket->suppressed;
+
+        if (suppressed == 0 || now_us - bucket->said_us < VR_LOG_LIMIT_SAY_US)
+            continue;
+        bucket->suppressed = 0;
+        *ret_peer = g_strdup(peer);
+        return suppressed;
+    }
+    return 0;
 }

@@ -13,6 +13,7 @@ typedef struct _VrLogLimit VrLogLimit;
 
 #define VR_LOG_LIMIT_LINES 60u
 #define VR_LOG_LIMIT_EVERY_US (1 * G_USEC_PER_SEC)
+#define VR_LOG_LIMIT_SAY_US (60 * G_USEC_PER_SEC)
 
 VrLogLimit *vr_log_limit_new(void);
 void vr_log_limit_free(VrLogLimit *self);
@@ -20,5 +21,14 @@ void vr_log_limit_free(VrLogLimit *self);
  *  were not since the last one that was. */
 gboolean vr_log_limit_take(VrLogLimit *self, const char *peer, gint64 now_us,
                            guint *ret_suppressed);
+
+/**
+ * vr_log_limit_left_out:
+ * @ret_peer: (transfer full)
+ *
+ * One peer whose lines were not written and that has caused none since for so long that nothing
+ * said how many: at most once VR_LOG_LIMIT_SAY_US for each. 0: none.
+ */
+guint vr_log_limit_left_out(VrLogLimit *self, gint64 now_us, char **ret_peer);
 
 G_END_DECLS

@@ -1,19 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policies/ownership_verdict.h"
 
-const char *
-vr_ownership_verdict_name(VrOwnershipVerdict verdict)
-{
-    static const char *const names[VR_OWNERSHIP_VERDICT_LAST] = {
-        [VR_OWNERSHIP_AGREED] = "agreed",     [VR_OWNERSHIP_MOVING] = "moving",
-        [VR_OWNERSHIP_LEARN] = "learn",       [VR_OWNERSHIP_STALE] = "stale",
-        [VR_OWNERSHIP_DISPUTED] = "disputed",
-    };
-
-    g_return_val_if_fail(verdict < VR_OWNERSHIP_VERDICT_LAST, "?");
-    return names[verdict];
-}
-
 gboolean
 vr_ownership_gave_up(gboolean target, VrProtectionState state, const VrFenceRecord *record,
                      const VrGeneration *theirs)
@@ -41,14 +28,23 @@ judge_same(const VrOwnershipFacts *facts)
 VrOwnershipVerdict
 vr_ownership_judge(const VrOwnershipFacts *facts)
 {
+    /* While it moves it runs on one of them at most: to say so hides no second one. */
     if (facts->moving)
-        return VR_OWNERSHIP_MOVING;
+        return facts->active_here && facts->active_there ? VR_OWNERSHIP_DISPUTED
+                                                         : VR_OWNERSHIP_MOVING;
     switch (facts->relation) {
     case VR_GENERATION_SAME:
         return judge_same(facts);
     case VR_GENERATION_BEHIND:
-        return facts->gave_up && facts->theirs_there ? VR_OWNERSHIP_LEARN : VR_OWNERSHIP_DISPUTED;
+        if (facts->gave_up && facts->theirs_there)
+            return VR_OWNERSHIP_LEARN;
+        /* fall through */
     case VR_GENERATION_AHEAD:
+        /* out of step, but of one mind, and it runs nowhere else */
+        if (facts->mine_here != facts->theirs_there &&
+            !(facts->mine_here ? facts->active_there : facts->active_here))
+            return VR_OWNERSHIP_AGREED;
+        break;
     case VR_GENERATION_SPLIT_BRAIN:
     case VR_GENERATION_UNRELATED:
     case VR_GENERATION_RELATION_LAST:

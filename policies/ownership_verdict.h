@@ -44,11 +44,7 @@ typedef enum {
     VR_OWNERSHIP_LEARN,  /* the peer owns it and we know why: record that, suspend what runs here */
     VR_OWNERSHIP_STALE,  /* recorded already, but it runs here as well: suspend it */
     VR_OWNERSHIP_DISPUTED, /* say so on both sides and touch nothing */
-    VR_OWNERSHIP_VERDICT_LAST
 } VrOwnershipVerdict;
-
-/** "agreed", "moving", "learn", "stale", "disputed"; static. */
-const char *vr_ownership_verdict_name(VrOwnershipVerdict verdict);
 
 /** Evidence of our own. @state: of the row here; @record: (nullable): the fence record here.
  * Replicas have never been given up by the host that holds them: FALSE for a target. */

@@ -66,10 +66,7 @@ print_bandwidth_windows(const char *key, gconstpointer field, GString *out)
 static gboolean
 parse_resync_window(const char *value, gpointer field, GError **error)
 {
-    if (strcmp(value, "always") != 0)
-        return vr_window_parse(value, field, error);
-    *(VrWindow *) field = VR_WINDOW_ALWAYS;
-    return TRUE;
+    return vr_window_parse_or_always(value, field, error);
 }
 
 static void

@@ -38,6 +38,7 @@ typedef enum {
     VR_EVENT_FAILOVER_DONE,   /* the generation has advanced */
     VR_EVENT_UNPROTECT_STARTED,
     VR_EVENT_FOUND_BEHIND, /* the other host was found to be the owner, with proof of our own */
+    VR_EVENT_ABANDONED,    /* an operator ends it, whatever the peer may say */
     VR_EVENT_LAST
 } VrProtectionEvent;
 

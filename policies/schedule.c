@@ -25,14 +25,12 @@ vr_schedule_next_due(const VrScheduleInput *input, gint64 now_us)
 
     if (input->running)
         return VR_SCHEDULE_NEVER;
-    if (input->requested)
-        return now_us;
     if (input->paused)
         return VR_SCHEDULE_NEVER;
     if (input->retry_at_us != VR_SCHEDULE_UNKNOWN)
         return input->retry_at_us;
     if (input->last_start_us == VR_SCHEDULE_UNKNOWN)
-        return now_us;
+        return MIN(input->known_us, now_us);
     due = input->last_start_us + input->interval_us;
     if (input->last_point_us != VR_SCHEDULE_UNKNOWN)
         due = MIN(due, due_by_rpo(input));

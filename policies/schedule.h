@@ -14,13 +14,13 @@ G_BEGIN_DECLS
 typedef struct {
     gint64 interval_us;
     gint64 rpo_target_us;
-    gint64 last_start_us;    /* of the last attempt; UNKNOWN: none since the daemon started */
+    gint64 known_us;         /* since when it is to be replicated */
+    gint64 last_start_us;    /* of the last attempt; UNKNOWN: none since then */
     gint64 last_point_us;    /* the instant the newest RP shows; UNKNOWN */
     gint64 last_duration_us; /* from that instant to its commit; 0 unknown */
     gint64 retry_at_us;      /* vr_retry_due(): NEVER while blocked; UNKNOWN without a failure */
     gboolean paused;
-    gboolean running;   /* a mutating job holds the protection */
-    gboolean requested; /* an operator asked for a cycle now: only running holds it back */
+    gboolean running; /* a mutating job holds the protection */
 } VrScheduleInput;
 
 /**
@@ -28,7 +28,8 @@ typedef struct {
  *
  * The start of the last attempt plus the interval, or earlier where otherwise the RPO target would
  * pass before the next commit; while failing, the retry time. May lie in the past: overdue. NEVER
- * while paused, running or blocked. A daemon that knows no last attempt is due at once.
+ * while paused, running or blocked. One that was never tried is due since it is known, so that it
+ * gets its turn beside others that are overdue.
  */
 gint64 vr_schedule_next_due(const VrScheduleInput *input, gint64 now_us);
 

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policies/slots.h"
 
-gboolean
-vr_slots_admit(const VrSlots *self, VrSlotClass class)
+static gboolean
+fits(const VrSlotUse *use, guint max, VrSlotClass class)
 {
-    guint max_long = MAX(self->max - 1, 1);
+    return use->used < max && (class != VR_SLOT_LONG || use->used_long < MAX(max - 1, 1));
+}
 
-    return self->used < self->max && (class != VR_SLOT_LONG || self->used_long < max_long);
+gboolean
+vr_slots_admit(const VrSlots *self, const VrSlotWaiter *waiter)
+{
+    gboolean shared = waiter->rivals && self->max >= VR_SLOT_SHARED;
+
+    return fits(&self->all, self->max, waiter->class) &&
+           fits(&waiter->peer, shared ? self->max - 1 : self->max, waiter->class);
 }
 
 /* Lower goes first. */
@@ -36,7 +43,7 @@ vr_slots_pick(const VrSlots *self, const VrSlotWaiter *waiters, guint n_waiters,
         const VrSlotWaiter *waiter = &waiters[i];
         gint order;
 
-        if (!vr_slots_admit(self, waiter->class))
+        if (!vr_slots_admit(self, waiter))
             continue;
         order = best ? (gint) rank(waiter, now_us) - (gint) rank(best, now_us) : -1;
         if (order < 0 || (order == 0 && waiter->since_us < best->since_us))

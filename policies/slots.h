@@ -12,10 +12,17 @@ G_BEGIN_DECLS
  * an operator asked for, then scheduled ones, and transfers of whole disks last. The latter leave
  * one slot to the others, so that a long one never takes the interval from running deltas; with a
  * single slot it does by nature. One that has waited for VR_SLOT_PATIENCE_US goes before scheduled
- * ones, so that a host that is always busy still begins it. Pure; monotonic microseconds.
+ * ones, so that a host that is always busy still begins it.
+ *
+ * A peer that answers slowly, or not at all, holds what its cycles hold. So from VR_SLOT_SHARED
+ * slots on, one peer's cycles leave one to those of the others, as soon as there are others; and
+ * those of whole disks leave one of what their peer may have to its deltas. Pure; monotonic
+ * microseconds.
  */
 
 #define VR_SLOT_PATIENCE_US (10 * 60 * (gint64) G_USEC_PER_SEC)
+
+#define VR_SLOT_SHARED 3u
 
 typedef enum {
     VR_SLOT_SCHEDULED,
@@ -25,18 +32,24 @@ typedef enum {
 } VrSlotClass;
 
 typedef struct {
-    guint max;       /* at least 1 */
     guint used;      /* of all classes */
     guint used_long; /* of these, LONG */
+} VrSlotUse;
+
+typedef struct {
+    guint max; /* at least 1 */
+    VrSlotUse all;
 } VrSlots;
 
 typedef struct {
     VrSlotClass class;
     gint64 since_us;
+    VrSlotUse peer;  /* what cycles to the same peer have */
+    gboolean rivals; /* this host replicates to other peers as well */
 } VrSlotWaiter;
 
-/** Whether one of that class could begin now, if nobody else wanted to. */
-gboolean vr_slots_admit(const VrSlots *self, VrSlotClass class);
+/** Whether it could begin now, if nobody else wanted to. */
+gboolean vr_slots_admit(const VrSlots *self, const VrSlotWaiter *waiter);
 
 /** The waiter that begins now; FALSE if none may. Of equals the one that waits longest. */
 gboolean vr_slots_pick(const VrSlots *self, const VrSlotWaiter *waiters, guint n_waiters,

@@ -33,15 +33,17 @@ typedef enum {
     VR_STEP_T6,  /* transaction committed */
     VR_STEP_T7,  /* answer about to be sent */
     VR_STEP_T8,  /* retention and merge done */
-    VR_STEP_M1,  /* merge: RP unlisted durably */
-    VR_STEP_M2,  /* merge: data moved down */
-    VR_STEP_M3,  /* merge: child re-pointed */
-    VR_STEP_M4,  /* merge: upper layer deleted */
-    VR_STEP_F1,  /* planned failover: checks passed, source shut down */
+    VR_STEP_M1,  /* merge: the lower RP unlisted durably */
+    VR_STEP_M2,  /* merge: the upper layer's data are in the lower one, too */
+    VR_STEP_M3,  /* merge: the lower layer has the upper one's name and place */
+    VR_STEP_M4,  /* merge: the lower RP's directory and row deleted */
+    VR_STEP_F1,  /* planned failover: source shut down and fenced */
     VR_STEP_F2,  /* final cycle committed, roots equal */
-    VR_STEP_F3,  /* source fenced durably */
+    VR_STEP_F3,  /* fence written again; the next generation is about to be made */
+    VR_STEP_B1,  /* boot: overlays, attachments and definition made on the target */
+    VR_STEP_B2,  /* boot: started paused, the guest has not executed an instruction */
     VR_STEP_F4,  /* generation advanced on the target: the ownership commit point */
-    VR_STEP_F5,  /* replica started and seen running */
+    VR_STEP_F5,  /* guest let go, seen running: it was started paused before F4 */
     VR_STEP_F6,  /* the source has recorded its new owner */
     VR_STEP_LAST
 } VrStep;

@@ -96,6 +96,15 @@ vr_window_parse(const char *text, VrWindow *ret_window, GError **error)
     return TRUE;
 }
 
+gboolean
+vr_window_parse_or_always(const char *text, VrWindow *ret_window, GError **error)
+{
+    if (g_strcmp0(text, "always") != 0)
+        return vr_window_parse(text, ret_window, error);
+    *ret_window = VR_WINDOW_ALWAYS;
+    return TRUE;
+}
+
 static void
 print_days(guint8 days, GString *out)
 {

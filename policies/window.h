@@ -19,6 +19,9 @@ typedef struct {
 /** Days are optional (then all). Errors: INVALID. */
 gboolean vr_window_parse(const char *text, VrWindow *ret_window, GError **error);
 
+/** The same, or the word "always". Errors: INVALID. */
+gboolean vr_window_parse_or_always(const char *text, VrWindow *ret_window, GError **error);
+
 /** Reads back to the same window. (transfer full) */
 char *vr_window_format(const VrWindow *self);
 

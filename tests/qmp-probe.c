@@ -19,11 +19,11 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "qmp/checkpoint.h"
+#include "qmp/point/checkpoint.h"
 #include "qmp/conn.h"
-#include "qmp/domain_ops.h"
-#include "qmp/freeze.h"
-#include "qmp/point.h"
+#include "qmp/domain/domain_ops.h"
+#include "qmp/point/freeze.h"
+#include "qmp/point/point.h"
 
 typedef struct {
     VrConn *conn;

@@ -2,14 +2,12 @@
 #include "plugin/api/api.h"
 
 #include "policies/units.h"
+#include "storage/util/json_util.h"
 
 void
 vr_api_reply(VrHttpReply *reply, guint status, JsonObject *object)
 {
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, object);
-    vr_http_reply_json(reply, status, node);
+    vr_http_reply_json(reply, status, vr_json_node(object));
 }
 
 void

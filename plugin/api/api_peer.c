@@ -7,13 +7,14 @@
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/network_map.h"
-#include "qmp/domain_ops.h"
-#include "storage/file_util.h"
-#include "storage/json_util.h"
-#include "storage/token.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
+#include "storage/wire/token.h"
 
 /* More than a token can have: which text is none is said by its parser. */
 #define TOKEN_MAX 16384
+#define DOMAINS_SHOWN 3u /* of those that keep a peer from being removed */
 
 #define INVITE_DEFAULT_SECONDS 3600
 #define INVITE_MAX_SECONDS (7 * 24 * 3600)
@@ -243,6 +244,26 @@ peer_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     return TRUE;
 }
 
+/* "'a', 'b'": the first few of the domains shared with it. (transfer full) */
+static char *
+shared_domains(VrApp *app, const char *fingerprint)
+{
+    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
+    GString *names = g_string_new(NULL);
+    guint n = 0;
+
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VrProtection *row = g_ptr_array_index(rows, i);
+
+        if (strcmp(row->peer, fingerprint) != 0 || ++n > DOMAINS_SHOWN)
+            continue;
+        g_string_append_printf(names, "%s'%s'", n > 1 ? ", " : "", row->name);
+    }
+    if (n > DOMAINS_SHOWN)
+        g_string_append_printf(names, " and %u more", n - DOMAINS_SHOWN);
+    return g_string_free(names, FALSE);
+}
+
 static gboolean
 peer_remove(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
             GError **error)
@@ -250,12 +271,21 @@ peer_remove(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpoi
     VrApp *app = data;
     g_autoptr(VrPeer) row =
         vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
+    g_autoptr(GError) local = NULL;
+    g_autofree char *names = NULL;
 
     if (row == NULL)
         return FALSE;
-    if (vr_state_peer_delete(app->state, row->fingerprint, error))
+    if (vr_state_peer_delete(app->state, row->fingerprint, &local))
         return TRUE;
-    g_prefix_error(error, "'%s': ", row->name);
+    if (g_str_equal(vr_error_slug(local), "peer-in-use")) {
+        names = shared_domains(app, row->fingerprint);
+        vr_set_error(error, VR_ERROR_REFUSED, "peer-in-use",
+                     "Unprotect them first; if that host is gone for good, with --force.",
+                     "peer '%s' still has protections: %s", row->name, names);
+    } else {
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
     return FALSE;
 }
 

@@ -4,14 +4,16 @@
 #include "plugin/api/api.h"
 #include "plugin/check.h"
 #include "plugin/exclusive.h"
+#include "plugin/ownership.h"
 #include "plugin/protection_view.h"
 #include "policies/error.h"
 #include "policies/ids.h"
-#include "qmp/domain_ops.h"
-#include "storage/json_util.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/util/json_util.h"
 
 #define DEFAULT_STORE "default"
 #define DEFAULT_POLICY "default"
+#define FAILOVER_ENDS_SECONDS 20.0
 
 /* "exclude": ["vdb", ...] as comma-separated text. */
 static char *
@@ -222,13 +224,18 @@ start_job(VrApp *app, const char *kind, const VrProtection *row, JsonObject *arg
     return TRUE;
 }
 
+/* NULL with @error. */
 static JsonObject *
-flag_args(const VrHttpRequest *request, const char *flag)
+flag_args(const VrHttpRequest *request, const char *flag, GError **error)
 {
-    JsonNode *body = vr_http_request_json(request);
-    JsonObject *args = json_object_new();
+    JsonObject *args;
+    gboolean value;
 
-    json_object_set_boolean_member(args, flag, vr_json_true_in(vr_json_as_object(body), flag));
+    if (!vr_json_bool_opt(vr_json_as_object(vr_http_request_json(request)), flag, FALSE, &value,
+                          error))
+        return NULL;
+    args = json_object_new();
+    json_object_set_boolean_member(args, flag, value);
     return args;
 }
 
@@ -237,17 +244,62 @@ sync_now(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
 {
     g_autoptr(VrProtection) row = find_source(request, data, error);
 
-    return row != NULL && admits(row, VR_OPERATION_SYNC, error) &&
-           start_job(data, "sync", row, flag_args(request, "quiesce"), reply, error);
+    JsonObject *args = row != NULL && admits(row, VR_OPERATION_SYNC, error)
+                           ? flag_args(request, "quiesce", error)
+                           : NULL;
+
+    return args != NULL && start_job(data, "sync", row, args, reply, error);
+}
+
+/* One that was not offered to the target yet is undone now, one that waits for the target's word
+ * goes on until it hears of the decision. */
+static void
+cancel_failover(VrApp *app, const VrProtection *row, gint64 failover)
+{
+    g_autoptr(VrTransfer) transfer = NULL;
+
+    if (failover == 0 || !vr_jobs_cancel(app->jobs, failover, NULL))
+        return;
+    if (vr_state_transfer_get(app->state, row->uuid, &transfer, NULL) && transfer != NULL &&
+        transfer->phase != VR_TRANSFER_LEAVING)
+        return;
+    vr_jobs_wait(app->jobs, failover, FAILOVER_ENDS_SECONDS);
+}
+
+/* The decision is recorded first; a failover that waits for the peer hears of it and ends. */
+static gboolean
+decide_by_force(VrApp *app, const VrProtection *row, GError **error)
+{
+    gint64 failover = vr_jobs_find(app->jobs, row->uuid, "failover");
+    gboolean contested = FALSE;
+
+    if (row->role == VR_ROLE_TARGET)
+        return TRUE;
+    if (!vr_jobs_check_free(app->jobs, failover, "unprotect", row->uuid, row->name, error))
+        return FALSE;
+    cancel_failover(app, row, failover);
+    if (!vr_ownership_abandon(app, row->uuid, &contested, error))
+        return FALSE;
+    if (failover != 0)
+        vr_jobs_wait(app->jobs, failover, FAILOVER_ENDS_SECONDS);
+    return TRUE;
 }
 
 static gboolean
 unprotect(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
     g_autoptr(VrProtection) row = find(request, data, error);
+    g_autoptr(JsonObject) args = row != NULL ? flag_args(request, "keep_replica", error) : NULL;
+    g_autoptr(JsonObject) forced = args != NULL ? flag_args(request, "force", error) : NULL;
+    gboolean force;
 
-    return row != NULL && admits(row, VR_OPERATION_UNPROTECT, error) &&
-           start_job(data, "unprotect", row, flag_args(request, "keep_replica"), reply, error);
+    if (forced == NULL)
+        return FALSE;
+    force = json_object_get_boolean_member(forced, "force");
+    json_object_set_boolean_member(args, "force", force);
+    if (force ? !decide_by_force(data, row, error) : !admits(row, VR_OPERATION_UNPROTECT, error))
+        return FALSE;
+    return start_job(data, "unprotect", row, g_steal_pointer(&args), reply, error);
 }
 
 static gboolean
@@ -256,7 +308,7 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     g_autoptr(VrProtection) row = find(request, data, error);
     JsonObject *object = row ? vr_http_request_object(request, error) : NULL;
     const char *mode = object ? vr_json_string(object, "mode", 16, error) : NULL;
-
+    gboolean no_verify;
     JsonObject *args;
 
     if (mode == NULL)
@@ -268,8 +320,12 @@ failover(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     }
     if (!admits(row, VR_OPERATION_PLANNED_FAILOVER, error))
         return FALSE;
-    args = flag_args(request, "force");
-    json_object_set_boolean_member(args, "no_verify", vr_json_true_in(object, "no_verify"));
+    if (!vr_json_bool_opt(object, "no_verify", FALSE, &no_verify, error))
+        return FALSE;
+    args = flag_args(request, "force", error);
+    if (args == NULL)
+        return FALSE;
+    json_object_set_boolean_member(args, "no_verify", no_verify);
     return start_job(data, "failover", row, args, reply, error);
 }
 
@@ -287,19 +343,6 @@ verify(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError *
     args = json_object_new();
     json_object_set_int_member(args, "number", (gint64) number);
     return start_job(data, "verify", row, args, reply, error);
-}
-
-static gboolean
-no_job(VrApp *app, const VrProtection *row, GError **error)
-{
-    gint64 job = vr_jobs_running(app->jobs, row->uuid);
-
-    if (job == 0)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_CONFLICT, "job-running",
-                 "Wait for it with 'virt-replica job-wait'.",
-                 "domain '%s': job %" G_GINT64_FORMAT " is at work on it", row->name, job);
-    return FALSE;
 }
 
 static gboolean
@@ -323,7 +366,8 @@ pause_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer data
     VrApp *app = data;
     g_autoptr(VrProtection) row = find_source(request, app, error);
 
-    if (row == NULL || !admits(row, VR_OPERATION_PAUSE, error) || !no_job(app, row, error) ||
+    if (row == NULL || !admits(row, VR_OPERATION_PAUSE, error) ||
+        !vr_jobs_check_free(app->jobs, 0, NULL, row->uuid, row->name, error) ||
         !set_state(request, app, row, VR_OPERATION_PAUSE, VR_EVENT_PAUSED, error))
         return FALSE;
     vr_http_reply_json(reply, 200, vr_protection_view(app, row));
@@ -336,7 +380,8 @@ resume_protection(const VrHttpRequest *request, VrHttpReply *reply, gpointer dat
     VrApp *app = data;
     g_autoptr(VrProtection) row = find_source(request, app, error);
 
-    if (row == NULL || !admits(row, VR_OPERATION_RESUME, error) || !no_job(app, row, error) ||
+    if (row == NULL || !admits(row, VR_OPERATION_RESUME, error) ||
+        !vr_jobs_check_free(app->jobs, 0, NULL, row->uuid, row->name, error) ||
         !set_state(request, app, row, VR_OPERATION_RESUME,
                    row->base_number ? VR_EVENT_RESUMED : VR_EVENT_RESUMED_INITIAL, error))
         return FALSE;

@@ -11,9 +11,9 @@
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "policies/network_map.h"
-#include "qmp/domain_ops.h"
-#include "storage/error_json.h"
-#include "storage/json_util.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/json_util.h"
 
 /* More than a network's name can have: vr_network_map_check() says which one is none. */
 #define NETWORK_TEXT_MAX 4096
@@ -255,6 +255,20 @@ store_scan(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
     return TRUE;
 }
 
+static JsonObject *
+adopted_object(const VrStoreAdopted *adopted)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "uuid", adopted->uuid);
+    if (adopted->name != NULL)
+        json_object_set_string_member(object, "name", adopted->name);
+    json_object_set_boolean_member(object, "was_known", adopted->was_known);
+    if (adopted->is_paused)
+        json_object_set_boolean_member(object, "paused", TRUE);
+    return object;
+}
+
 /* Each by itself: one that cannot be had back holds up no other. */
 static JsonArray *
 adopt_all(VrApp *app, const VrStoreRow *row, GError **error)
@@ -265,15 +279,20 @@ adopt_all(VrApp *app, const VrStoreRow *row, GError **error)
     for (guint i = 0; found != NULL && i < json_array_get_length(found); i++) {
         JsonObject *entry = json_array_get_object_element(found, i);
         const char *uuid = json_object_get_string_member(entry, "uuid");
+        const char *state = json_object_get_string_member(entry, "state");
+        g_auto(VrStoreAdopted) adopted = {0};
         g_autoptr(GError) local = NULL;
         JsonObject *object;
 
-        if (!g_str_equal(json_object_get_string_member(entry, "state"), "orphaned"))
+        if (!g_str_equal(state, "orphaned") && !g_str_equal(state, "newer"))
             continue;
+        if (vr_store_adopt(app, row, uuid, &adopted, &local)) {
+            json_array_add_object_element(array, adopted_object(&adopted));
+            continue;
+        }
         object = json_object_new();
         json_object_set_string_member(object, "uuid", uuid);
-        if (!vr_store_adopt(app, row, uuid, NULL, &local))
-            json_object_set_object_member(object, "error", vr_error_to_json_object(local));
+        json_object_set_object_member(object, "error", vr_error_to_json_object(local));
         json_array_add_object_element(array, object);
     }
     return array;
@@ -282,16 +301,13 @@ adopt_all(VrApp *app, const VrStoreRow *row, GError **error)
 static JsonArray *
 adopt_one(VrApp *app, const VrStoreRow *row, const char *domain, GError **error)
 {
-    g_autofree char *uuid = NULL;
-    JsonObject *object;
+    g_auto(VrStoreAdopted) adopted = {0};
     JsonArray *array;
 
-    if (!vr_store_adopt(app, row, domain, &uuid, error))
+    if (!vr_store_adopt(app, row, domain, &adopted, error))
         return NULL;
-    object = json_object_new();
-    json_object_set_string_member(object, "uuid", uuid);
     array = json_array_new();
-    json_array_add_object_element(array, object);
+    json_array_add_object_element(array, adopted_object(&adopted));
     return array;
 }
 
@@ -324,10 +340,11 @@ store_drop(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpoin
 {
     VrApp *app = data;
     JsonObject *body = vr_http_request_object(request, error);
-    const char *uuid = body ? vr_json_string(body, "uuid", VR_API_NAME_MAX, error) : NULL;
+    const char *domain = body ? vr_json_string(body, "domain", VR_API_NAME_MAX, error) : NULL;
     VrStoreRow *row =
-        uuid ? vr_state_store_get(app->state, vr_http_request_param(request, "name"), error) : NULL;
-    gboolean ok = row != NULL && vr_store_drop(app, row, uuid, error);
+        domain ? vr_state_store_get(app->state, vr_http_request_param(request, "name"), error)
+               : NULL;
+    gboolean ok = row != NULL && vr_store_drop(app, row, domain, error);
 
     vr_store_row_free(row);
     return ok;

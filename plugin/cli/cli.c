@@ -7,7 +7,7 @@
 #include "plugin/cli/cli_help.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_shell.h"
-#include "storage/error_json.h"
+#include "storage/wire/error_json.h"
 
 #include <errno.h>
 

@@ -5,7 +5,7 @@
 #include "plugin/cli/cli_json.h"
 
 #include "plugin/cli/cli_json.h"
-#include "storage/http.h"
+#include "storage/wire/http.h"
 
 #define ANSWER_TIMEOUT_S 120
 

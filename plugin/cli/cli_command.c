@@ -62,7 +62,7 @@ static const VrCliParam store_define_options[] = {
 static const VrCliParam store_scan_options[] = {
     {"adopt", VR_CLI_TEXT, "have the replica of this domain (name or UUID) back"},
     {"adopt-all", VR_CLI_FLAG, "have every orphaned replica back"},
-    {"drop", VR_CLI_TEXT, "delete the directory of this UUID, which no protection knows"},
+    {"drop", VR_CLI_TEXT, "delete this replica (name or UUID), which no protection knows"},
     END,
 };
 static const VrCliParam policy_define_args[] = {
@@ -118,6 +118,7 @@ static const VrCliParam verify_options[] = {
 };
 static const VrCliParam unprotect_options[] = {
     {"keep-replica", VR_CLI_FLAG, "keep the recovery points on the peer without end"},
+    {"force", VR_CLI_FLAG, "end it without the other host, in any state; says what is left there"},
     WAITING,
     END,
 };

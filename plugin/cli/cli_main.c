@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cli/cli.h"
-#include "storage/http.h"
+#include "storage/wire/http.h"
 
 #include <locale.h>
 #include <unistd.h>

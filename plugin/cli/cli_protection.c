@@ -80,7 +80,9 @@ vr_cli_list(VrCli *cli, const VrCliArgs *args, GError **error)
 
         vr_cli_table_take(table, vr_cli_json_text(protection, "name"));
         vr_cli_table_take(table, vr_cli_json_text(protection, "role"));
-        vr_cli_table_take(table, vr_cli_json_text(protection, "state"));
+        vr_cli_table_take(table, vr_cli_json_bool(protection, "kept")
+                                     ? g_strdup("kept")
+                                     : vr_cli_json_text(protection, "state"));
         vr_cli_table_take(table, vr_cli_json_text(protection, "health"));
         vr_cli_table_take(table, vr_cli_json_text(protection, "peer"));
         vr_cli_table_take(table, vr_cli_json_text(protection, "policy"));
@@ -245,6 +247,7 @@ static void
 say_unprotected(VrCli *cli, const char *domain, JsonObject *result)
 {
     const char *until = result ? vr_cli_json_string(result, "kept_until") : NULL;
+    const char *left = result ? vr_cli_json_string(result, "left") : NULL;
     g_autofree char *when = until ? vr_cli_json_time(result, "kept_until") : NULL;
 
     if (!until)
@@ -254,6 +257,8 @@ say_unprotected(VrCli *cli, const char *domain, JsonObject *result)
     else
         vr_cli_say(cli, "Domain '%s' is no longer protected; the peer keeps its replica until %s",
                    domain, when);
+    if (left)
+        vr_cli_say(cli, "Left: %s", left);
 }
 
 gboolean
@@ -264,6 +269,7 @@ vr_cli_unprotect(VrCli *cli, const VrCliArgs *args, GError **error)
     g_autoptr(JsonNode) job = NULL;
 
     json_object_set_boolean_member(body, "keep_replica", vr_cli_args_flag(args, "keep-replica"));
+    json_object_set_boolean_member(body, "force", vr_cli_args_flag(args, "force"));
     if (!run_job(cli, args, path, body, &job, error))
         return FALSE;
     if (job)

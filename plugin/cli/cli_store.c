@@ -4,7 +4,7 @@
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_table.h"
 #include "policies/ids.h"
-#include "storage/error_json.h"
+#include "storage/wire/error_json.h"
 
 gboolean
 vr_cli_store_list(VrCli *cli, const VrCliArgs *args G_GNUC_UNUSED, GError **error)
@@ -113,6 +113,24 @@ store_list_found(VrCli *cli, const char *name, GError **error)
     return TRUE;
 }
 
+static void
+say_had_back(VrCli *cli, JsonObject *entry)
+{
+    g_autofree char *uuid = vr_cli_json_text(entry, "uuid");
+    g_autofree char *name = vr_cli_json_text(entry, "name");
+
+    vr_cli_say(cli,
+               vr_cli_json_bool(entry, "was_known")
+                   ? "The replica of domain '%s' is known already: nothing to adopt"
+                   : "Replica of domain '%s' adopted",
+               name ? name : uuid);
+    if (vr_cli_json_bool(entry, "paused"))
+        fprintf(cli->err,
+                "warning: domain '%s' was failed over to this host and is paused here: if it runs "
+                "nowhere else, let it go on with virsh resume\n",
+                name ? name : uuid);
+}
+
 /* What was had back is said; of what was not, the first reason is the command's error. */
 static gboolean
 say_adopted(VrCli *cli, JsonNode *answer, GError **error)
@@ -123,10 +141,9 @@ say_adopted(VrCli *cli, JsonNode *answer, GError **error)
     for (guint i = 0; i < entries->len; i++) {
         JsonObject *entry = g_ptr_array_index(entries, i);
         JsonObject *failure = vr_cli_json_member(entry, "error");
-        g_autofree char *uuid = vr_cli_json_text(entry, "uuid");
 
         if (!failure)
-            vr_cli_say(cli, "Replica %s adopted", uuid);
+            say_had_back(cli, entry);
         else if (ok)
             g_propagate_error(error, vr_error_from_json_object(failure));
         ok = ok && !failure;
@@ -153,15 +170,15 @@ store_adopt(VrCli *cli, const char *name, const char *domain, GError **error)
 }
 
 static gboolean
-store_drop(VrCli *cli, const char *name, const char *uuid, GError **error)
+store_drop(VrCli *cli, const char *name, const char *domain, GError **error)
 {
     g_autofree char *path = vr_cli_path("stores", name, "drop", NULL);
     JsonObject *body = json_object_new();
 
-    vr_cli_json_set(body, "uuid", uuid);
+    vr_cli_json_set(body, "domain", domain);
     if (!vr_cli_do(cli, "POST", path, body, error))
         return FALSE;
-    vr_cli_say(cli, "Replica %s removed from store '%s'", uuid, name);
+    vr_cli_say(cli, "Replica '%s' removed from store '%s'", domain, name);
     return TRUE;
 }
 

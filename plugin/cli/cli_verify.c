@@ -4,6 +4,20 @@
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_wait.h"
 
+/* Older content that this recovery point does not show. */
+static void
+say_bad_below(VrCli *cli, JsonObject *job)
+{
+    gint64 bad = vr_cli_json_int(job, "layers_bad", 0);
+    gint64 unreadable = vr_cli_json_int(job, "layers_unreadable", 0);
+
+    if (bad + unreadable > 0)
+        vr_cli_say(cli,
+                   "Damaged below it: %" G_GINT64_FORMAT " layers, in parts that it does not show; "
+                   "older recovery points do: see rp-list",
+                   bad + unreadable);
+}
+
 /* What was compared, and with what: more than "good" would say. */
 static void
 say_result(VrCli *cli, const char *domain, JsonObject *job)
@@ -18,6 +32,7 @@ say_result(VrCli *cli, const char *domain, JsonObject *job)
                bytes ? bytes : "-", layers ? layers : "-");
     if (verified)
         vr_cli_say(cli, "Verified: all of it since %s", verified);
+    say_bad_below(cli, job);
 }
 
 gboolean

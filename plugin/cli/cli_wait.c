@@ -2,9 +2,10 @@
 #include "plugin/cli/cli_wait.h"
 
 #include "plugin/cli/cli_client.h"
+#include "plugin/cli/cli_format.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_progress.h"
-#include "storage/error_json.h"
+#include "storage/wire/error_json.h"
 
 #include <signal.h>
 
@@ -105,12 +106,34 @@ poll_job(VrCli *cli, gint64 id, gint64 until_us, JsonNode **ret_job, GError **er
     return FALSE;
 }
 
+/* Why it does not go on, each reason once. @said: (transfer full) (nullable): the last one. */
+static void
+say_waiting(VrCli *cli, JsonObject *job, char **said)
+{
+    JsonObject *reason = vr_cli_json_member(job, "error");
+    const char *message = vr_cli_json_string(reason, "message");
+    g_autofree char *shown = NULL;
+    g_autofree char *action = NULL;
+
+    if (cli->quiet || g_strcmp0(vr_cli_json_string(job, "state"), "waiting") != 0 || !message ||
+        g_strcmp0(*said, message) == 0)
+        return;
+    g_free(*said);
+    *said = g_strdup(message);
+    shown = vr_cli_escape(message);
+    action = vr_cli_escape(vr_cli_json_string(reason, "action") ?: "");
+    fprintf(cli->err, "waiting, it is tried again: %s\n", shown);
+    if (*action)
+        fprintf(cli->err, "  %s\n", action);
+}
+
 /* @known: the daemon has answered about this job; if not, being away is an error at once. */
 static gboolean
 wait_loop(VrCli *cli, gint64 id, gboolean known, gint64 until_us, VrCliProgress *progress,
           JsonNode **ret_job, GError **error)
 {
     gint64 outage_us = 0; /* monotonic: since when the daemon is away, 0: it is not */
+    g_autofree char *said = NULL;
 
     for (;;) {
         g_autoptr(JsonNode) job = NULL;
@@ -129,6 +152,8 @@ wait_loop(VrCli *cli, gint64 id, gboolean known, gint64 until_us, VrCliProgress 
         now_us = g_get_monotonic_time();
         if (job && progress)
             vr_cli_progress_update(progress, vr_cli_json_object(job), now_us);
+        if (job)
+            say_waiting(cli, vr_cli_json_object(job), &said);
         if (job && job_ended(vr_cli_json_object(job), id, &local)) {
             if (local) {
                 g_propagate_error(error, g_steal_pointer(&local));

@@ -9,7 +9,7 @@
 #include <glib/gstdio.h>
 
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 /* Digests of files by identity, and what went along with which cycle: the target keeps what its
  * newest RP has. */

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
-#include "qmp/domain_model.h"
+#include "qmp/domain/domain_model.h"
 
 G_BEGIN_DECLS
 

@@ -10,10 +10,10 @@
 #include "plugin/cycle/protection_push.h"
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "qmp/checkpoint.h"
-#include "storage/file_util.h"
-#include "storage/json_util.h"
-#include "storage/state_rp.h"
+#include "qmp/point/checkpoint.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
+#include "storage/state/state_rp.h"
 
 /*
  * One attempt. What the guest's side holds (backup job, checkpoint, scratch, freeze) is in `point`
@@ -37,7 +37,8 @@ typedef struct {
     char *root;              /* owned: of what was read here */
     gboolean
         was_unsure; /* the digests are read from the target in this cycle, ours were wrong before */
-    gint64 point_us;
+    gint64 point_us;           /* wall: what the RP is told to show */
+    gint64 point_monotonic_us; /* the same instant */
 } Run;
 
 static GMutex points_lock;
@@ -151,14 +152,18 @@ follow_rename(Run *run, GError **error)
 static gboolean
 step_plan(Run *run, GError **error)
 {
+    gboolean new_base = FALSE;
+
     run->plan = vr_cycle_plan_new(run->app, run->row, run->wanted->final, error);
     if (run->plan == NULL || !follow_rename(run, error) || !prepare_manifests(run, error) ||
-        !vr_cycle_agree_on_base(run->app, run->peer, run->row, run->plan, run->manifests,
+        !vr_cycle_agree_on_base(run->app, run->peer, run->row, run->plan, run->manifests, &new_base,
                                 run->cancel, error) ||
         !vr_protection_push(run->app, run->row, run->plan->xml, run->cancel, error))
         return FALSE;
     vr_cycle_log_kind(run->app->cycles, run->row->uuid, run->plan->kind);
-    return begin_at_target(run, error) && vr_fault_point(VR_STEP_S1, error);
+    return begin_at_target(run, error) &&
+           (!new_base || vr_state_protection_set_base(run->app->state, run->row, error)) &&
+           vr_fault_point(VR_STEP_S1, error);
 }
 
 static guint64
@@ -206,11 +211,23 @@ write_journal(Run *run, GError **error)
     return vr_state_cycle_put(run->app->state, run->journal, error);
 }
 
+/* Nothing is tracked: what the guest still has of ours is of a base before, and whoever forgot that
+ * one may have come no further. */
+static gboolean
+drop_forgotten(Run *run, GError **error)
+{
+    return run->row->checkpoint != NULL ||
+           vr_checkpoint_sweep(run->app->conn, run->row->uuid, NULL, NULL, error);
+}
+
 static gboolean
 step_reserve(Run *run, GError **error)
 {
-    VrCycleJournal *journal = g_new0(VrCycleJournal, 1);
+    VrCycleJournal *journal;
 
+    if (!drop_forgotten(run, error))
+        return FALSE;
+    journal = g_new0(VrCycleJournal, 1);
     run->journal = journal;
     journal->uuid = g_strdup(run->row->uuid);
     journal->cycle = g_strdup(run->cycle);
@@ -238,6 +255,7 @@ static gboolean
 step_begin(Run *run, GError **error)
 {
     run->point_us = g_get_real_time();
+    run->point_monotonic_us = g_get_monotonic_time();
     return vr_point_begin(run->point, error) && vr_fault_point(VR_STEP_S4, error);
 }
 
@@ -357,20 +375,8 @@ flush_manifests(Run *run, GError **error)
     return TRUE;
 }
 
-/* The target compares before it commits; that it says so is checked as well. */
-static gboolean
-same_root(const Run *run, const VrRecoveryPoint *rp, GError **error)
-{
-    if (strcmp(run->root, rp->root) == 0)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_CORRUPT, "root-differs", "Look at the log of the target.",
-                 "domain '%s': RP %" G_GUINT64_FORMAT
-                 " was committed with another root than that of the source",
-                 run->row->name, rp->number);
-    return FALSE;
-}
-
-/* From the moment the journal says "sent" only the target knows how the cycle ends. */
+/* The target compares before it commits; that it says so is checked as well. From the moment the
+ * journal says "sent" only the target knows how the cycle ends. */
 static VrRecoveryPoint *
 step_commit(Run *run, GError **error)
 {
@@ -388,7 +394,8 @@ step_commit(Run *run, GError **error)
         return NULL;
     }
     rp = vr_peer_client_commit(run->peer, run->row->uuid, commit, run->cancel, error);
-    if (rp != NULL && (!same_root(run, rp, error) || !vr_fault_point(VR_STEP_S10, error)))
+    if (rp != NULL &&
+        (!vr_cycle_accept_rp(run->row, commit, rp, error) || !vr_fault_point(VR_STEP_S10, error)))
         g_clear_pointer(&rp, vr_recovery_point_free);
     return rp;
 }
@@ -411,7 +418,7 @@ step_record(Run *run, const VrRecoveryPoint *rp, GError **error)
 }
 
 /* The bitmaps cannot be used: forget the checkpoint, compare everything. Durable, so that it stays
- * known. */
+ * known; the checkpoint itself goes before the next point. */
 static gboolean
 tracking_lost(Run *run, GError **error)
 {
@@ -419,8 +426,7 @@ tracking_lost(Run *run, GError **error)
               " are not tracked, everything is compared",
               run->row->name, run->row->base_number);
     g_clear_pointer(&run->row->checkpoint, g_free);
-    if (!vr_state_protection_drop_checkpoint(run->app->state, run->row->uuid, error) ||
-        !vr_checkpoint_sweep(run->app->conn, run->row->uuid, NULL, NULL, error))
+    if (!vr_state_protection_drop_checkpoint(run->app->state, run->row->uuid, error))
         return FALSE;
     if (run->row->state == VR_PROTECTION_PROTECTED)
         return vr_app_set_state(run->app, run->row->uuid, VR_EVENT_TRACKING_LOST, run->row, error);
@@ -453,28 +459,27 @@ take_point(Run *run, GError **error)
 }
 
 /* Undoes the guest's side; the journal goes only when nothing is left. */
-static void
-give_up_point(Run *run)
+static gboolean
+give_up_point(Run *run, GError **error)
 {
-    g_autoptr(GError) error = NULL;
+    gboolean ok;
 
     if (run->point == NULL)
-        return;
-    if (!vr_point_abort(run->point, &error) ||
-        !vr_state_cycle_delete(run->app->state, run->row->uuid, &error))
-        g_warning("domain '%s': the failed cycle is not cleaned up yet: %s, tried again before the "
-                  "next one",
-                  run->row->name, error->message);
+        return TRUE;
+    ok = vr_point_abort(run->point, error) &&
+         vr_state_cycle_delete(run->app->state, run->row->uuid, error);
     drop_point(run);
     g_clear_pointer(&run->journal, vr_cycle_journal_free);
+    return ok;
 }
 
-static void
-reset_for_retry(Run *run)
+/* A second point would take the place of the first one in the journal: not while that is needed. */
+static gboolean
+reset_for_retry(Run *run, GError **error)
 {
-    give_up_point(run);
     g_clear_pointer(&run->manifests, g_ptr_array_unref);
     g_clear_pointer(&run->plan, vr_cycle_plan_free);
+    return give_up_point(run, error);
 }
 
 static gboolean
@@ -488,15 +493,14 @@ run_once(Run *run, VrRecoveryPoint **ret_rp, GError **error)
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }
-        reset_for_retry(run);
-        if (!tracking_lost(run, error) || !take_point(run, error))
+        if (!reset_for_retry(run, error) || !tracking_lost(run, error) || !take_point(run, error))
             return FALSE;
     }
     if (!enter_resync(run, error) || !step_copy(run, error) || !step_free_guest(run, error))
         return FALSE;
     *ret_rp = step_commit(run, error);
     return *ret_rp != NULL && step_record(run, *ret_rp, error) &&
-           vr_state_damage_set(run->app->state, run->row->uuid, NULL, error);
+           vr_cycle_note_damage(run->app, run->row, *ret_rp, error);
 }
 
 /* A point that cancelled the cycle by itself knows the cause better than "cancelled". */
@@ -538,7 +542,10 @@ clean_up_failure(Run *run)
 
     vr_attachments_forget();
     if (run->journal == NULL || !run->journal->sent) {
-        give_up_point(run);
+        if (!give_up_point(run, &error))
+            g_warning("domain '%s': the failed cycle is not cleaned up yet: %s, tried again before "
+                      "the next one",
+                      run->row->name, error->message);
     } else {
         if (run->point != NULL)
             vr_point_cleanup(run->point);
@@ -557,7 +564,7 @@ fill_done(const Run *run, const VrRecoveryPoint *rp, VrCycleDone *ret_done)
     if (ret_done == NULL)
         return;
     ret_done->number = rp->number;
-    ret_done->point_us = rp->time_us;
+    ret_done->point_us = run->point_monotonic_us;
     ret_done->consistency = rp->consistency;
     g_strlcpy(ret_done->root, run->root, sizeof ret_done->root);
     ret_done->changed_bytes = __atomic_load_n(&run->progress->changed, __ATOMIC_RELAXED);

@@ -21,7 +21,7 @@ typedef struct {
 
 typedef struct {
     guint64 number;
-    gint64 point_us; /* wall */
+    gint64 point_us; /* monotonic: the instant it shows */
     VrConsistency consistency;
     char root[65];
     guint64 changed_bytes;

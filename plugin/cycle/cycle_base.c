@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/cycle_base.h"
 
+#include "plugin/cycle/attachments.h"
 #include "policies/error.h"
-#include "qmp/checkpoint.h"
-#include "storage/manifest.h"
-#include "storage/state_rp.h"
-
-#define MAX_CHUNKS (VR_MAX_DISK_BYTES / VR_CHUNK_SIZE)
+#include "storage/replica/manifest.h"
+#include "storage/state/state_rp.h"
 
 /* Digests arrive page by page; the first error is kept. */
 typedef struct {
@@ -40,8 +38,8 @@ take_head(VrPeerClient *peer, const char *uuid, const char *disk, VrManifest *ma
           GCancellable *cancel, GError **error)
 {
     Taking taking = {manifest, TRUE, NULL};
-    gboolean ok =
-        vr_peer_client_sums(peer, uuid, disk, MAX_CHUNKS, take_digest, &taking, cancel, error);
+    gboolean ok = vr_peer_client_sums(peer, uuid, disk, vr_manifest_chunks(manifest), take_digest,
+                                      &taking, cancel, error);
 
     return taken(&taking, ok, error);
 }
@@ -74,16 +72,20 @@ refetch(VrPeerClient *peer, const char *uuid, const VrCyclePlan *plan, GPtrArray
     return TRUE;
 }
 
-/* The manifests of the plan's disks hold that RP now, whatever disks the base had. */
-static gboolean
-record_head(VrApp *app, VrProtection *row, const VrCyclePlan *plan, const VrRecoveryPoint *head,
-            GError **error)
+/* The manifests of the plan's disks hold that RP now, whatever disks the base had. What it shows is
+ * the target's word, unless it is the base whose digests only were not known. */
+static void
+take_head_as_base(VrProtection *row, const VrCyclePlan *plan, VrRecoveryPoint *head)
 {
     g_autofree char *disks = vr_cycle_plan_disks_text(plan);
     VrCycleJournal none = {.checkpoint = NULL, .disks = disks};
 
-    return vr_cycle_record(app, row, &none, head, error) &&
-           vr_checkpoint_sweep(app->conn, row->uuid, NULL, NULL, error);
+    head->time_us = MIN(head->time_us, g_get_real_time());
+    if (head->number == row->base_number && g_strcmp0(head->cycle, row->base_cycle) == 0) {
+        head->time_us = row->base_time_us;
+        head->consistency = row->base_consistency;
+    }
+    vr_cycle_set_base(row, &none, head);
 }
 
 static void
@@ -102,27 +104,32 @@ is_base(const VrRecoveryPoint *head, const VrProtection *row)
            !row->manifest_unsure && head->damaged_disk == NULL;
 }
 
-/* Damaged or sound, it is shown here too. What is damaged counts as not held by the target, so that
- * comparing with its digests sends it again. */
-static gboolean
-note_damage(VrApp *app, const VrProtection *row, const VrRecoveryPoint *head, GError **error)
+/* What is damaged counts as not held by the target, so that comparing with its digests sends it
+ * again. */
+gboolean
+vr_cycle_note_damage(VrApp *app, const VrProtection *row, const VrRecoveryPoint *head,
+                     GError **error)
 {
     VrReplicaDamage damage = {head->number, head->damaged_disk, head->damaged_chunks};
 
-    if (head->damaged_disk != NULL)
+    if (head->damaged_disk != NULL) {
         g_message("domain '%s': RP %" G_GUINT64_FORMAT
                   " is damaged on the target, %" G_GUINT64_FORMAT
-                  " chunks of disk '%s'; what is not as it was sent is sent again",
+                  " chunks or files of '%s'; what is not as it was sent is sent again",
                   row->name, head->number, head->damaged_chunks, head->damaged_disk);
+        vr_attachments_forget(); /* it keeps none that it found bad */
+    }
     return vr_state_damage_set(app->state, row->uuid, head->damaged_disk ? &damage : NULL, error);
 }
 
 gboolean
 vr_cycle_agree_on_base(VrApp *app, VrPeerClient *peer, VrProtection *row, VrCyclePlan *plan,
-                       GPtrArray *manifests, GCancellable *cancel, GError **error)
+                       GPtrArray *manifests, gboolean *ret_new, GCancellable *cancel,
+                       GError **error)
 {
     g_autoptr(VrRecoveryPoint) head = NULL;
 
+    *ret_new = FALSE;
     if (!vr_peer_client_head(peer, row->uuid, &head, cancel, error))
         return FALSE;
     if (head == NULL && row->base_number == 0)
@@ -136,16 +143,19 @@ vr_cycle_agree_on_base(VrApp *app, VrPeerClient *peer, VrProtection *row, VrCycl
                      row->name, vr_peer_client_name(peer), row->base_number);
         return FALSE;
     }
-    if (!note_damage(app, row, head, error))
+    if (!vr_cycle_note_damage(app, row, head, error))
         return FALSE;
     if (is_base(head, row))
         return TRUE;
     g_message("domain '%s': the target's newest RP is %" G_GUINT64_FORMAT
               ", ours was %" G_GUINT64_FORMAT "; its digests are read from there",
               row->name, head->number, row->base_number);
-    if (!refetch(peer, row->uuid, plan, manifests, cancel, error) ||
-        !record_head(app, row, plan, head, error))
+    /* Until that base is recorded the manifests are of none that is. */
+    if (!vr_state_protection_distrust_manifest(app->state, row->uuid, error) ||
+        !refetch(peer, row->uuid, plan, manifests, cancel, error))
         return FALSE;
+    take_head_as_base(row, plan, head);
     compare_everything(plan);
+    *ret_new = TRUE;
     return TRUE;
 }

@@ -3,7 +3,7 @@
 
 #include "policies/error.h"
 #include "policies/units.h"
-#include "storage/error_json.h"
+#include "storage/wire/error_json.h"
 
 typedef enum { WAITING, RUNNING, COMPLETED, FAILED, CANCELLED } State;
 

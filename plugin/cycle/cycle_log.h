@@ -3,8 +3,8 @@
 
 #include <json-glib/json-glib.h>
 
-#include "storage/copy.h"
-#include "storage/cycle.h"
+#include "storage/wire/copy.h"
+#include "storage/wire/cycle.h"
 
 G_BEGIN_DECLS
 

@@ -3,7 +3,7 @@
 
 #include "policies/error.h"
 #include "policies/generation.h"
-#include "storage/manifest.h"
+#include "storage/replica/manifest.h"
 
 VrCycleBegin *
 vr_cycle_begin_message(const char *cycle, const VrCyclePlan *plan, const VrProtection *row,

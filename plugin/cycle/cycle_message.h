@@ -2,8 +2,8 @@
 #pragma once
 
 #include "plugin/cycle/cycle_plan.h"
-#include "storage/cycle.h"
-#include "storage/state_protection.h"
+#include "storage/wire/cycle.h"
+#include "storage/state/state_protection.h"
 
 G_BEGIN_DECLS
 

@@ -2,7 +2,7 @@
 #include "plugin/cycle/cycle_plan.h"
 
 #include "policies/error.h"
-#include "storage/json_util.h"
+#include "storage/util/json_util.h"
 
 static void
 plan_disk_free(gpointer data)

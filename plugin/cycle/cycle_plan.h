@@ -2,8 +2,8 @@
 #pragma once
 
 #include "plugin/app.h"
-#include "qmp/domain_ops.h"
-#include "qmp/point.h"
+#include "qmp/domain/domain_ops.h"
+#include "qmp/point/point.h"
 
 G_BEGIN_DECLS
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/cycle_run.h"
 
-#include "storage/file_util.h"
-#include "storage/json_util.h"
-#include "storage/manifest.h"
+#include <string.h>
+
+#include "policies/error.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
+#include "storage/replica/manifest.h"
 
 #define DISK_NAME_MAX 64
 
@@ -85,8 +88,36 @@ replace(char **field, const char *value)
 }
 
 gboolean
-vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
-                const VrRecoveryPoint *rp, GError **error)
+vr_cycle_accept_rp(const VrProtection *row, const VrCycleCommit *commit, VrRecoveryPoint *rp,
+                   GError **error)
+{
+    if (strcmp(commit->cycle, rp->cycle) != 0)
+        vr_set_error(error, VR_ERROR_INVALID, "bad-message",
+                     "Use the same version on both hosts; look at the log of the target.",
+                     "domain '%s': the target answered for cycle %s with the recovery point of "
+                     "cycle %s",
+                     row->name, commit->cycle, rp->cycle);
+    else if (rp->number <= row->base_number)
+        vr_set_error(error, VR_ERROR_INVALID, "bad-message",
+                     "Use the same version on both hosts; look at the log of the target.",
+                     "domain '%s': the target calls what it committed RP %" G_GUINT64_FORMAT
+                     ", which is not above RP %" G_GUINT64_FORMAT " that it is made on",
+                     row->name, rp->number, row->base_number);
+    else if (strcmp(commit->root, rp->root) != 0)
+        vr_set_error(error, VR_ERROR_CORRUPT, "root-differs", "Look at the log of the target.",
+                     "domain '%s': RP %" G_GUINT64_FORMAT
+                     " was committed with another root than that of the source",
+                     row->name, rp->number);
+    else {
+        rp->time_us = commit->time_us;
+        rp->consistency = commit->consistency;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+void
+vr_cycle_set_base(VrProtection *row, const VrCycleJournal *journal, const VrRecoveryPoint *rp)
 {
     row->base_number = rp->number;
     replace(&row->base_cycle, rp->cycle);
@@ -97,6 +128,13 @@ vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
     replace(&row->disks, journal->disks);
     row->manifest_unsure = FALSE;
     g_clear_pointer(&row->last_error, g_free);
+}
+
+gboolean
+vr_cycle_record(VrApp *app, VrProtection *row, const VrCycleJournal *journal,
+                const VrRecoveryPoint *rp, GError **error)
+{
+    vr_cycle_set_base(row, journal, rp);
     return vr_state_protection_set_base(app->state, row, error);
 }
 

@@ -3,8 +3,8 @@
 
 #include "plugin/cycle/cycle_run.h"
 #include "policies/error.h"
-#include "qmp/checkpoint.h"
-#include "qmp/point.h"
+#include "qmp/point/checkpoint.h"
+#include "qmp/point/point.h"
 
 /* Everything arrived there before the crash: COMMIT again gives the same answer or says why not.
  * NULL without
@@ -31,6 +31,29 @@ commit_again(VrPeerClient *peer, const VrCycleJournal *journal, GCancellable *ca
     return NULL;
 }
 
+/* Not the root of what was sent: it is no base, and the next cycle compares with the
+ * target's digests. */
+static gboolean
+prove(VrApp *app, const VrProtection *row, const VrCycleJournal *journal, VrRecoveryPoint **rp,
+      GError **error)
+{
+    g_autoptr(JsonNode) node = journal->commit ? json_from_string(journal->commit, NULL) : NULL;
+    g_autoptr(VrCycleCommit) commit = node ? vr_cycle_commit_from_json(node, NULL) : NULL;
+    g_autoptr(GError) local = NULL;
+
+    if (commit != NULL && vr_cycle_accept_rp(row, commit, *rp, &local))
+        return TRUE;
+    g_clear_pointer(rp, vr_recovery_point_free);
+    if (local != NULL && !g_error_matches(local, VR_ERROR, VR_ERROR_CORRUPT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    g_warning("domain '%s': what its last cycle sent cannot be proven (%s); the next one compares "
+              "everything with the target",
+              row->name, local ? local->message : "its journal cannot be read");
+    return vr_state_protection_distrust_manifest(app->state, row->uuid, error);
+}
+
 /* What became of a cycle whose COMMIT may have got through. FALSE: cannot be known now. */
 static gboolean
 ask_target(VrApp *app, const VrProtection *row, const VrCycleJournal *journal,
@@ -46,7 +69,7 @@ ask_target(VrApp *app, const VrProtection *row, const VrCycleJournal *journal,
                                     &local) &&
         status == VR_CYCLE_OPEN)
         *ret_rp = commit_again(peer, journal, cancel, &local);
-    if (local == NULL)
+    if (local == NULL && (*ret_rp == NULL || prove(app, row, journal, ret_rp, &local)))
         return TRUE;
     g_propagate_prefixed_error(
         error, g_steal_pointer(&local),

@@ -3,7 +3,7 @@
 
 #include "plugin/cycle/cycle.h"
 #include "plugin/cycle/cycle_plan.h"
-#include "storage/state_protection.h"
+#include "storage/state/state_protection.h"
 
 G_BEGIN_DECLS
 
@@ -19,6 +19,20 @@ GPtrArray *vr_cycle_manifests_open_base(VrApp *app, const VrProtection *row, GEr
 
 gboolean vr_cycle_manifests_apply(GPtrArray *manifests, GError **error);
 gboolean vr_cycle_manifests_discard(GPtrArray *manifests, GError **error);
+
+/**
+ * vr_cycle_accept_rp:
+ *
+ * @rp, as the target told it, is what @commit asked for on top of the base in @row; its instant and
+ * consistency are ours from then on: a target whose clock is behind stores an earlier instant.
+ * Errors: INVALID "bad-message" (the RP of another cycle, or no number above the base: nothing is
+ * known of ours), CORRUPT "root-differs".
+ */
+gboolean vr_cycle_accept_rp(const VrProtection *row, const VrCycleCommit *commit,
+                            VrRecoveryPoint *rp, GError **error);
+
+/** The base in @row, and nowhere else. */
+void vr_cycle_set_base(VrProtection *row, const VrCycleJournal *journal, const VrRecoveryPoint *rp);
 
 /**
  * vr_cycle_record:

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "storage/file_util.h"
-#include "storage/json_util.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
 
 static GMutex lock;
 static GHashTable *pushed; /* uuid -> digest of the message sent last */
@@ -38,7 +38,6 @@ message(VrApp *app, const VrProtection *row, GError **error)
     g_autofree char *text = NULL;
     JsonArray *networks;
     JsonObject *object;
-    JsonNode *node;
 
     if (policy == NULL)
         return NULL;
@@ -54,9 +53,7 @@ message(VrApp *app, const VrProtection *row, GError **error)
     json_object_set_string_member(object, "generation", row->generation);
     json_object_set_string_member(object, "exclude", row->exclude);
     json_object_set_array_member(object, "networks", networks);
-    node = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 static gboolean

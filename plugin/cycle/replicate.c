@@ -3,7 +3,7 @@
 
 #include "plugin/cycle/cycle_run.h"
 #include "policies/error.h"
-#include "storage/error_json.h"
+#include "storage/wire/error_json.h"
 
 #define GUARD_WAIT_MS 500
 
@@ -29,15 +29,18 @@ is_long(const VrProtection *row)
     return row->base_number == 0 || row->checkpoint == NULL || row->manifest_unsure;
 }
 
-static VrSlotClass
-slot_class(VrApp *app, const char *uuid, const VrCycleWanted *wanted)
+/* For the cycle of a job. A row that cannot be read is the cycle's to complain about. */
+static gboolean
+take_slot(VrApp *app, const char *uuid, const VrCycleWanted *wanted, GCancellable *cancel,
+          GError **error)
 {
-    g_autoptr(VrProtection) row = NULL;
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    VrSlotClass class = wanted->slot;
 
-    if (wanted->slot == VR_SLOT_FAILOVER)
-        return VR_SLOT_FAILOVER;
-    row = vr_state_protection_get(app->state, uuid, NULL);
-    return row != NULL && is_long(row) ? VR_SLOT_LONG : wanted->slot;
+    if (class != VR_SLOT_FAILOVER && row != NULL && is_long(row))
+        class = VR_SLOT_LONG;
+    return vr_scheduler_slot_take(app->scheduler, uuid, row ? row->peer : NULL, class, cancel,
+                                  error);
 }
 
 static gboolean
@@ -46,8 +49,7 @@ run_in_slot(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPro
 {
     gboolean ok;
 
-    if (wanted->slot != VR_SLOT_SCHEDULED &&
-        !vr_scheduler_slot_take(app->scheduler, uuid, slot_class(app, uuid, wanted), cancel, error))
+    if (wanted->slot != VR_SLOT_SCHEDULED && !take_slot(app, uuid, wanted, cancel, error))
         return FALSE;
     vr_cycle_log_running(app->cycles, uuid);
     ok = vr_cycle_run(app, uuid, wanted, progress, cancel, done, error);
@@ -141,6 +143,6 @@ vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error)
         return FALSE;
     if (!ok)
         policy = vr_policy_default();
-    vr_scheduler_add(app->scheduler, row->uuid, policy);
+    vr_scheduler_add(app->scheduler, row->uuid, row->peer, policy);
     return ok;
 }

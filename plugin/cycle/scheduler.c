@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/scheduler.h"
 
+#include "plugin/cycle/slot_table.h"
 #include "policies/error.h"
+#include "policies/hour.h"
 #include "policies/retry.h"
 #include "policies/schedule.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
-#define HOUR_US (G_TIME_SPAN_HOUR)
 #define CANCEL_POLL_US (100 * G_TIME_SPAN_MILLISECOND)
-#define HISTORY 64 /* slices of an hour: a minute each, rounded up */
 
 typedef struct {
-    gint64 minute; /* monotonic; slot is valid for this one only */
-    guint ended, failed;
-} Slice;
-
-typedef struct {
-    char *uuid; /* owned */
+    char *uuid;       /* owned */
+    VrSlotPeer *peer; /* borrowed: the table's */
     VrScheduleInput input;
     VrRetry retry;
     gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
@@ -26,13 +22,15 @@ typedef struct {
     GCancellable *cancel; /* owned; of the cycle under way */
     gboolean has_slot;    /* of class `slot`: that cycle's */
     VrSlotClass slot;
-    Slice history[HISTORY];
+    VrHour history;
 } Entry;
 
 /* Somebody in vr_scheduler_slot_take(). */
 typedef struct {
     const char *uuid; /* borrowed */
-    VrSlotWaiter waiter;
+    VrSlotPeer *peer; /* borrowed */
+    VrSlotClass class;
+    gint64 since_us;
     gboolean granted;
 } Waiter;
 
@@ -48,11 +46,11 @@ struct _VrScheduler {
 
     GMutex lock; /* guards what follows and every Entry */
     GCond changed;
-    GPtrArray *entries; /* owned: Entry */
-    GPtrArray *waiters; /* owned, of borrowed Waiter */
-    GHashTable *taken;  /* owned: uuid (owned) -> VrSlotClass; by vr_scheduler_slot_take() */
-    VrSlots slots;
-    guint running; /* scheduled cycles */
+    GPtrArray *entries;    /* owned: Entry */
+    GPtrArray *waiters;    /* owned, of borrowed Waiter */
+    GHashTable *suspended; /* owned: uuid -> how many want no cycle of it now, known here or not */
+    VrSlotTable *slots;    /* owned */
+    guint running;         /* scheduled cycles */
     gboolean stopping;
 };
 
@@ -102,24 +100,24 @@ keep_distance(Entry *entry)
 }
 
 static void
-use_slot(VrScheduler *self, VrSlotClass class)
+remove_entry(VrScheduler *self, Entry *entry)
 {
-    self->slots.used++;
-    self->slots.used_long += class == VR_SLOT_LONG ? 1 : 0;
+    vr_slot_table_move(self->slots, &entry->peer, NULL);
+    g_ptr_array_remove_fast(self->entries, entry);
+    g_cond_broadcast(&self->changed);
 }
 
-static void
-free_slot(VrScheduler *self, VrSlotClass class)
+static VrSlotWaiter
+entry_waiter(VrScheduler *self, const Entry *entry, gint64 now)
 {
-    self->slots.used--;
-    self->slots.used_long -= class == VR_SLOT_LONG ? 1 : 0;
-    g_cond_broadcast(&self->changed);
+    return vr_slot_table_waiter(self->slots, entry->peer,
+                                entry->is_long ? VR_SLOT_LONG : VR_SLOT_SCHEDULED, now);
 }
 
 static void
 take_entry_slot(VrScheduler *self, Entry *entry, VrSlotClass class)
 {
-    use_slot(self, class);
+    vr_slot_table_use(self->slots, entry->peer, class);
     entry->slot = class;
     entry->has_slot = TRUE;
 }
@@ -128,8 +126,9 @@ static void
 free_entry_slot(VrScheduler *self, Entry *entry)
 {
     if (entry->has_slot)
-        free_slot(self, entry->slot);
+        vr_slot_table_free_one(self->slots, entry->peer, entry->slot);
     entry->has_slot = FALSE;
+    g_cond_broadcast(&self->changed);
 }
 
 static void
@@ -147,7 +146,7 @@ run_cycle(gpointer data, gpointer user_data)
     self->running--;
     g_clear_object(&entry->cancel);
     if (entry->removed)
-        g_ptr_array_remove_fast(self->entries, entry);
+        remove_entry(self, entry);
     g_cond_broadcast(&self->changed);
     g_mutex_unlock(&self->lock);
 }
@@ -159,12 +158,12 @@ vr_scheduler_new(guint max_transfers, VrCycleFunc func, gpointer app)
 
     self->func = func;
     self->app = app;
-    self->slots.max = max_transfers;
+    self->slots = vr_slot_table_new(max_transfers);
     g_mutex_init(&self->lock);
     g_cond_init(&self->changed);
     self->entries = g_ptr_array_new_with_free_func(entry_free);
     self->waiters = g_ptr_array_new();
-    self->taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    self->suspended = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->pool = g_thread_pool_new(run_cycle, self, (gint) max_transfers, FALSE, NULL);
     return self;
 }
@@ -177,7 +176,13 @@ has_or_awaits_slot(VrScheduler *self, const char *uuid)
         if (g_str_equal(((Waiter *) g_ptr_array_index(self->waiters, i))->uuid, uuid))
             return TRUE;
     }
-    return g_hash_table_contains(self->taken, uuid);
+    return vr_slot_table_has(self->slots, uuid);
+}
+
+static gboolean
+is_suspended(VrScheduler *self, const char *uuid)
+{
+    return g_hash_table_contains(self->suspended, uuid);
 }
 
 /* NULL if none is due, and when one will be. */
@@ -185,14 +190,15 @@ static Entry *
 next_due(VrScheduler *self, gint64 now, gint64 *ret_wake)
 {
     g_autofree VrScheduleInput *inputs = g_new0(VrScheduleInput, self->entries->len);
-    gboolean admits_long = vr_slots_admit(&self->slots, VR_SLOT_LONG);
     guint picked;
 
     for (guint i = 0; i < self->entries->len; i++) {
         Entry *entry = g_ptr_array_index(self->entries, i);
+        VrSlotWaiter waiter = entry_waiter(self, entry, now);
 
         inputs[i] = entry->input;
-        inputs[i].paused = entry->idle || entry->removed || (entry->is_long && !admits_long);
+        inputs[i].paused = entry->idle || entry->removed || is_suspended(self, entry->uuid) ||
+                           !vr_slots_admit(vr_slot_table_slots(self->slots), &waiter);
         if (!inputs[i].running)
             inputs[i].running = has_or_awaits_slot(self, entry->uuid);
     }
@@ -220,9 +226,7 @@ grant(VrScheduler *self, guint index, gint64 now)
     Waiter *waiter = g_ptr_array_index(self->waiters, index);
     Entry *entry = find(self, waiter->uuid);
 
-    use_slot(self, waiter->waiter.class);
-    g_hash_table_insert(self->taken, g_strdup(waiter->uuid),
-                        GUINT_TO_POINTER(waiter->waiter.class));
+    vr_slot_table_take(self->slots, waiter->uuid, waiter->peer, waiter->class);
     waiter->granted = TRUE;
     g_ptr_array_remove_index(self->waiters, index); /* the others stay in order */
     if (entry != NULL)
@@ -240,11 +244,16 @@ give_one(VrScheduler *self, gint64 *ret_wake)
     Entry *due = next_due(self, now, ret_wake);
     guint picked;
 
-    for (guint i = 0; i < n; i++)
-        waiters[i] = ((Waiter *) g_ptr_array_index(self->waiters, i))->waiter;
+    for (guint i = 0; i < n; i++) {
+        const Waiter *waiter = g_ptr_array_index(self->waiters, i);
+
+        waiters[i] =
+            vr_slot_table_waiter(self->slots, waiter->peer, waiter->class, waiter->since_us);
+    }
     if (due != NULL)
-        waiters[n] = (VrSlotWaiter){VR_SLOT_SCHEDULED, now};
-    if (!vr_slots_pick(&self->slots, waiters, due != NULL ? n + 1 : n, now, &picked))
+        waiters[n] = entry_waiter(self, due, vr_schedule_next_due(&due->input, now));
+    if (!vr_slots_pick(vr_slot_table_slots(self->slots), waiters, due != NULL ? n + 1 : n, now,
+                       &picked))
         return FALSE;
     if (picked < n)
         grant(self, picked, now);
@@ -304,14 +313,15 @@ vr_scheduler_free(VrScheduler *self)
     g_thread_pool_free(self->pool, FALSE, TRUE);
     g_ptr_array_unref(self->entries);
     g_ptr_array_unref(self->waiters);
-    g_hash_table_unref(self->taken);
+    g_hash_table_unref(self->suspended);
+    vr_slot_table_free(self->slots);
     g_cond_clear(&self->changed);
     g_mutex_clear(&self->lock);
     g_free(self);
 }
 
 void
-vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy)
+vr_scheduler_add(VrScheduler *self, const char *uuid, const char *peer, const VrPolicy *policy)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find(self, uuid);
@@ -319,11 +329,14 @@ vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy)
     if (entry == NULL) {
         entry = g_new0(Entry, 1);
         entry->uuid = g_strdup(uuid);
+        entry->input.known_us = g_get_monotonic_time();
         entry->input.last_start_us = VR_SCHEDULE_UNKNOWN;
         entry->input.last_point_us = VR_SCHEDULE_UNKNOWN;
         entry->input.retry_at_us = VR_SCHEDULE_UNKNOWN;
         g_ptr_array_add(self->entries, entry);
     }
+    if (entry->peer == NULL || (peer != NULL && !entry->has_slot))
+        vr_slot_table_move(self->slots, &entry->peer, vr_slot_table_peer(self->slots, peer));
     entry->removed = FALSE;
     entry->input.interval_us = policy->interval_us;
     entry->input.rpo_target_us = policy->rpo_target_us;
@@ -343,9 +356,41 @@ vr_scheduler_remove(VrScheduler *self, const char *uuid)
     if (entry->cancel != NULL)
         g_cancellable_cancel(entry->cancel);
     if (!entry->input.running)
-        g_ptr_array_remove_fast(self->entries, entry);
+        remove_entry(self, entry);
     while (find(self, uuid) != NULL && find(self, uuid)->removed)
         g_cond_wait(&self->changed, &self->lock);
+}
+
+/* What is changed meanwhile may be what it was found idle for. */
+void
+vr_scheduler_suspend(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    Entry *entry = find(self, uuid);
+    guint count = GPOINTER_TO_UINT(g_hash_table_lookup(self->suspended, uuid));
+
+    g_hash_table_insert(self->suspended, g_strdup(uuid), GUINT_TO_POINTER(count + 1));
+    if (entry == NULL)
+        return;
+    entry->idle = FALSE;
+    if (entry->cancel != NULL)
+        g_cancellable_cancel(entry->cancel);
+    while ((entry = find(self, uuid)) != NULL && entry->input.running)
+        g_cond_wait(&self->changed, &self->lock);
+}
+
+void
+vr_scheduler_resume(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    guint count = GPOINTER_TO_UINT(g_hash_table_lookup(self->suspended, uuid));
+
+    g_return_if_fail(count > 0);
+    if (count > 1)
+        g_hash_table_insert(self->suspended, g_strdup(uuid), GUINT_TO_POINTER(count - 1));
+    else
+        g_hash_table_remove(self->suspended, uuid);
+    g_cond_broadcast(&self->changed);
 }
 
 void
@@ -380,13 +425,14 @@ vr_scheduler_kick(VrScheduler *self, const char *uuid)
 }
 
 gboolean
-vr_scheduler_slot_take(VrScheduler *self, const char *uuid, VrSlotClass class, GCancellable *cancel,
-                       GError **error)
+vr_scheduler_slot_take(VrScheduler *self, const char *uuid, const char *peer, VrSlotClass class,
+                       GCancellable *cancel, GError **error)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    Waiter waiter = {uuid, {class, g_get_monotonic_time()}, FALSE};
+    Waiter waiter = {uuid, vr_slot_table_peer(self->slots, peer), class, g_get_monotonic_time(),
+                     FALSE};
 
-    if (g_hash_table_contains(self->taken, uuid))
+    if (vr_slot_table_has(self->slots, uuid))
         return TRUE;
     g_ptr_array_add(self->waiters, &waiter);
     g_cond_broadcast(&self->changed);
@@ -399,7 +445,7 @@ vr_scheduler_slot_take(VrScheduler *self, const char *uuid, VrSlotClass class, G
     g_cond_broadcast(&self->changed);
     vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
                  "cancelled while it waited for other transfers (max-transfers is %u)",
-                 self->slots.max);
+                 vr_slot_table_slots(self->slots)->max);
     return FALSE;
 }
 
@@ -407,12 +453,9 @@ void
 vr_scheduler_slot_release(VrScheduler *self, const char *uuid)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
-    gpointer class;
 
-    if (!g_hash_table_lookup_extended(self->taken, uuid, NULL, &class))
-        return;
-    g_hash_table_remove(self->taken, uuid);
-    free_slot(self, GPOINTER_TO_UINT(class));
+    if (vr_slot_table_give_back(self->slots, uuid))
+        g_cond_broadcast(&self->changed);
 }
 
 gboolean
@@ -420,41 +463,30 @@ vr_scheduler_slot_long(VrScheduler *self, const char *uuid)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find(self, uuid);
+    VrSlotWaiter waiter;
 
     if (entry == NULL || !entry->has_slot)
         return FALSE;
     if (entry->slot == VR_SLOT_LONG)
         return TRUE;
     free_entry_slot(self, entry);
-    if (vr_slots_admit(&self->slots, VR_SLOT_LONG)) {
+    waiter = vr_slot_table_waiter(self->slots, entry->peer, VR_SLOT_LONG, 0);
+    if (vr_slots_admit(vr_slot_table_slots(self->slots), &waiter)) {
         take_entry_slot(self, entry, VR_SLOT_LONG);
         return TRUE;
     }
     entry->is_long = TRUE;
+    entry->input.known_us = g_get_monotonic_time();
     entry->input.last_start_us = VR_SCHEDULE_UNKNOWN;
     return FALSE;
 }
 
 static void
-count(Entry *entry, gint64 now, gboolean failed)
-{
-    gint64 minute = now / G_TIME_SPAN_MINUTE;
-    Slice *slice = &entry->history[minute % HISTORY];
-
-    if (slice->minute != minute)
-        *slice = (Slice){.minute = minute};
-    slice->ended++;
-    slice->failed += failed ? 1 : 0;
-}
-
-static void
 report_success(Entry *entry, gint64 now, gint64 point_us, gboolean app_consistent)
 {
-    gint64 age = MAX(g_get_real_time() - point_us, 0);
-
     vr_retry_reset(&entry->retry);
-    entry->input.last_point_us = now - age;
-    entry->input.last_duration_us = age;
+    entry->input.last_point_us = MIN(point_us, now);
+    entry->input.last_duration_us = now - entry->input.last_point_us;
     if (app_consistent)
         entry->app_last_us = now;
 }
@@ -470,7 +502,7 @@ vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gi
     if (entry == NULL)
         return;
     entry->is_long = FALSE;
-    count(entry, now, error != NULL);
+    vr_hour_count(&entry->history, now, error != NULL);
     if (error == NULL)
         report_success(entry, now, point_us, app_consistent);
     else
@@ -501,8 +533,9 @@ vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info)
     if (entry == NULL)
         return;
     input = entry->input;
-    input.running = input.requested = FALSE; /* the one after the cycle that runs */
-    due = entry->idle ? VR_SCHEDULE_NEVER : vr_schedule_next_due(&input, now);
+    input.running = FALSE; /* the one after the cycle that runs */
+    due = entry->idle || is_suspended(self, uuid) ? VR_SCHEDULE_NEVER
+                                                  : vr_schedule_next_due(&input, now);
     ret_info->known = TRUE;
     ret_info->next_due_us = due == VR_SCHEDULE_NEVER ? 0 : to_wall(MAX(due, now));
     ret_info->idle = entry->idle;
@@ -512,12 +545,5 @@ vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info)
     ret_info->quiesce_due =
         entry->app_interval_us > 0 &&
         (entry->app_last_us == 0 || now - entry->app_last_us >= entry->app_interval_us);
-    for (guint i = 0; i < HISTORY; i++) {
-        const Slice *slice = &entry->history[i];
-
-        if (now - slice->minute * G_TIME_SPAN_MINUTE < HOUR_US) {
-            ret_info->due_hour += slice->ended;
-            ret_info->missed_hour += slice->failed;
-        }
-    }
+    vr_hour_sum(&entry->history, now, &ret_info->due_hour, &ret_info->missed_hour);
 }

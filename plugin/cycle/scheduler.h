@@ -26,31 +26,39 @@ void vr_scheduler_start(VrScheduler *self);
 void vr_scheduler_stop(VrScheduler *self);
 void vr_scheduler_free(VrScheduler *self);
 
-/** Known already: only the policy's times change. The first cycle is due at once. */
-void vr_scheduler_add(VrScheduler *self, const char *uuid, const VrPolicy *policy);
+/** @peer: fingerprint of whom it is replicated to; NULL: not known now. Known already: only the
+ * policy's times and the peer change. The first cycle is due at once. */
+void vr_scheduler_add(VrScheduler *self, const char *uuid, const char *peer,
+                      const VrPolicy *policy);
 /** A cycle under way is cancelled; returns when it has ended. */
 void vr_scheduler_remove(VrScheduler *self, const char *uuid);
+/** The same, but what is known of it stays, its retries and its last hour as well; none is started
+ * until each suspend has got its resume, also one that becomes known meanwhile. */
+void vr_scheduler_suspend(VrScheduler *self, const char *uuid);
+void vr_scheduler_resume(VrScheduler *self, const char *uuid);
 /** For a cycle under way: its protection leaves the schedule when it ends. Not known is fine. */
 void vr_scheduler_leave(VrScheduler *self, const char *uuid);
 /** The cause of a failure may be gone, a domain that was shut off may have started: looked at
  * again, also if a cycle is under way that may not have seen it. @uuid NULL: all. */
 void vr_scheduler_kick(VrScheduler *self, const char *uuid);
 
-/** Every cycle that ends says so, scheduled or not. @error: why it failed, or NULL. @point_us: wall
- * time of the RP's instant. @idle: shut off with its last state on the replica: nothing is due
- * until a kick. */
+/** Every cycle that ends says so, scheduled or not. @error: why it failed, or NULL. @point_us:
+ * monotonic time of the RP's instant. @idle: shut off with its last state on the replica: nothing
+ * is due until a kick. */
 void vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
                          gboolean app_consistent, gboolean idle);
 
 /**
  * vr_scheduler_slot_take:
  *
- * For a job's cycle of @uuid; waits for its turn, also before vr_scheduler_start() and behind
- * vr_scheduler_stop(), when nobody gets one. Taken before and not released is fine, it is the same
- * slot. A scheduled cycle is started with a slot of its own. Errors: CANCELLED.
+ * For a job's cycle of @uuid to @peer (a fingerprint); waits for its turn, also before
+ * vr_scheduler_start() and behind vr_scheduler_stop(), when nobody gets one. Taken before and not
+ * released is fine, it is the same slot. A scheduled cycle is started with a slot of its own.
+ * Errors: CANCELLED.
  */
-gboolean vr_scheduler_slot_take(VrScheduler *self, const char *uuid, VrSlotClass class,
-                                GCancellable *cancel, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+gboolean vr_scheduler_slot_take(VrScheduler *self, const char *uuid, const char *peer,
+                                VrSlotClass class, GCancellable *cancel,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /** Having none is fine. */
 void vr_scheduler_slot_release(VrScheduler *self, const char *uuid);
 /** A scheduled cycle, in its thread, before it begins: what it has to do turns out to be of class

@@ -5,6 +5,8 @@
 
 /* Bodies of one transfer; more are freed when their request is over. */
 #define BUFFERS_KEPT 4
+/* Of a request of a peer that has no other: it waits for nobody, however much the others take. */
+#define FIRST_MAX ((guint64) 12 << 20)
 
 struct _VrHttpBudget {
     guint64 peer_max, all_max; /* bytes */
@@ -49,7 +51,9 @@ fits(VrHttpBudget *self, const char *peer, guint64 bytes)
 {
     const guint64 *taken = g_hash_table_lookup(self->taken, peer);
 
-    return (taken ? *taken : 0) + bytes <= self->peer_max && self->all + bytes <= self->all_max;
+    if ((taken ? *taken : 0) + bytes > self->peer_max)
+        return FALSE;
+    return self->all + bytes <= self->all_max || (!taken && *peer && bytes <= FIRST_MAX);
 }
 
 static void

@@ -9,7 +9,7 @@ G_BEGIN_DECLS
  * SECTION: memory that requests may take at once: so much for one peer, so much for all.
  *
  * Who wants more than is left waits, and its bytes wait in the network; a peer that takes all of
- * its own holds up itself only. Any thread.
+ * its own holds up itself only, and many together hold up no peer's first request. Any thread.
  */
 typedef struct _VrHttpBudget VrHttpBudget;
 

@@ -1,51 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Life of a visit: WAITING (the descriptor is ours) -> PASSED (the server has it, but has not said
- * so) -> SHAKING (the server said so) -> KNOWN. What is WAITING is closed here; what is SHAKING or
- * KNOWN is shut down, so that the server's thread sees its end and closes it, which is safe because
- * a visit leaves before that. What is PASSED is only forgotten: enter() shuts it down.
+/* A visit that is WAITING is closed here; one that is SHAKING or KNOWN is shut down, so that the
+ * server's thread sees its end and closes it, which is safe because a visit leaves before that. One
+ * that is PASSED is only forgotten: enter() shuts it down.
  *
  * Few visits are not KNOWN (VR_HTTP_GATE_WAITING and VR_HTTP_GATE_SHAKING), so they are searched
- * one by one; how many of them an address has is counted in its origin. */
+ * one by one; how many of them an address has is counted in its origin.
+ *
+ * The reserved handshakes are filled as all others are, only that connections of known origins
+ * alone are looked at. What such an origin has beyond them is treated like everybody's. */
 #include "plugin/http/http_gate.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "plugin/http/http_visit.h"
 #include "policies/error.h"
 
 #define ACCEPTS_A_ROUND 64
-/* A handshake that has had this long makes room for another one of the same address. */
-#define TURN_US (1 * G_USEC_PER_SEC)
+/* A handshake that has had this long makes room for another one. All that may wait get a turn
+ * before they have waited for as long as a client does (10 s): 512 / 28 times as long as this. */
+#define TURN_US (G_USEC_PER_SEC / 2)
 #define LOOK_AGAIN_MS 20
 #define NO_DESCRIPTOR_PAUSE_US (50 * 1000)
-
-typedef enum { STAGE_WAITING, STAGE_PASSED, STAGE_SHAKING, STAGE_KNOWN } Stage;
-
-/* An address with visits that are not KNOWN; ended ones do not count. */
-typedef struct {
-    guint64 key;
-    guint visits; /* all that point here */
-    guint waiting, shaking;
-} Origin;
-
-struct _VrHttpVisit {
-    Stage stage;
-    int fd;
-    Origin *origin;   /* borrowed: the gate's; NULL when KNOWN */
-    gint64 since_us;  /* monotonic; accepted */
-    gint64 shake_us;  /* monotonic; passed */
-    gint64 used_us;   /* monotonic; end of its last request */
-    gboolean talking; /* WAITING: bytes are there */
-    gboolean used;    /* a request is going on */
-    gboolean ended;   /* shut down: waits for the server to leave, counts no more */
-    char *peer;       /* owned; KNOWN */
-    struct sockaddr_storage address;
-    socklen_t address_len;
-};
 
 struct _VrHttpGate {
     int listen_fd; /* owned */
@@ -56,10 +35,10 @@ struct _VrHttpGate {
     gpointer data;
     GMutex lock; /* guards the rest, and all visits */
     gboolean stopping;
-    GPtrArray *unknown;     /* owned; VrHttpVisit, in the order they came */
-    GHashTable *origins;    /* owned; key -> Origin */
-    guint waiting, shaking; /* of all origins */
-    GHashTable *known;      /* owned; peer -> GPtrArray of VrHttpVisit */
+    GPtrArray *unknown;          /* owned; VrHttpVisit, in the order they came */
+    VrHttpOrigins *origins;      /* owned */
+    guint count[VR_HTTP_PLACES]; /* of all origins */
+    GHashTable *known;           /* owned; peer -> GPtrArray of VrHttpVisit */
 };
 
 static void
@@ -82,54 +61,19 @@ vr_http_gate_new(int listen_fd, guint per_peer)
     if (self->wake_fd < 0)
         g_error("no eventfd: %s", g_strerror(errno));
     self->unknown = g_ptr_array_new();
-    self->origins = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+    self->origins = vr_http_origins_new();
     self->known =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_ptr_array_unref);
     g_mutex_init(&self->lock);
     return self;
 }
 
-static guint64
-origin_key(const struct sockaddr_storage *address)
-{
-    const guint8 *bytes;
-    guint64 key = 0;
-
-    if (address->ss_family == AF_INET) {
-        memcpy(&key, &((const struct sockaddr_in *) address)->sin_addr, 4);
-        return key;
-    }
-    bytes = ((const struct sockaddr_in6 *) address)->sin6_addr.s6_addr;
-    if (IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *) address)->sin6_addr))
-        memcpy(&key, bytes + 12, 4);
-    else
-        memcpy(&key, bytes, 8);
-    return key;
-}
-
-static Origin *
-origin_of(VrHttpGate *self, const struct sockaddr_storage *address)
-{
-    guint64 key = origin_key(address);
-    Origin *origin = g_hash_table_lookup(self->origins, &key);
-
-    if (!origin) {
-        origin = g_new0(Origin, 1);
-        origin->key = key;
-        g_hash_table_insert(self->origins, &origin->key, origin);
-    }
-    origin->visits++;
-    return origin;
-}
-
-/* The counters in which @visit stands while it is not ended. */
+/* @visit, which is not ended, comes to its place (@by: 1) or leaves it (-1). */
 static void
 count(VrHttpGate *self, const VrHttpVisit *visit, int by)
 {
-    gboolean waits = visit->stage == STAGE_WAITING;
-
-    *(waits ? &self->waiting : &self->shaking) += (guint) by;
-    *(waits ? &visit->origin->waiting : &visit->origin->shaking) += (guint) by;
+    self->count[visit->place] += (guint) by;
+    visit->origin->count[visit->place] += (guint) by;
 }
 
 /* Out of the unknown ones. */
@@ -139,57 +83,22 @@ take_out(VrHttpGate *self, VrHttpVisit *visit)
     if (!visit->ended)
         count(self, visit, -1);
     g_ptr_array_remove(self->unknown, visit);
-    if (--visit->origin->visits == 0)
-        g_hash_table_remove(self->origins, &visit->origin->key);
-    visit->origin = NULL;
+    vr_http_origins_put(self->origins, g_steal_pointer(&visit->origin));
 }
 
 static void
 end(VrHttpGate *self, VrHttpVisit *visit)
 {
-    if (visit->stage == STAGE_SHAKING) {
+    if (visit->stage == VR_HTTP_STAGE_SHAKING) {
         (void) shutdown(visit->fd, SHUT_RDWR);
         count(self, visit, -1);
         visit->ended = TRUE;
         return;
     }
-    if (visit->stage == STAGE_WAITING)
+    if (visit->stage == VR_HTTP_STAGE_WAITING)
         close(visit->fd);
     take_out(self, visit);
     visit_free(visit);
-}
-
-/* The oldest of the origin that has most, a silent one before one that talks. */
-static VrHttpVisit *
-waiting_victim(VrHttpGate *self)
-{
-    VrHttpVisit *victim = NULL;
-
-    for (guint i = 0; i < self->unknown->len; i++) {
-        VrHttpVisit *visit = self->unknown->pdata[i];
-
-        if (visit->stage != STAGE_WAITING)
-            continue;
-        if (!victim || visit->origin->waiting > victim->origin->waiting ||
-            (visit->origin == victim->origin && victim->talking && !visit->talking))
-            victim = visit;
-    }
-    return victim;
-}
-
-static VrHttpVisit *
-shaking_victim(VrHttpGate *self)
-{
-    VrHttpVisit *victim = NULL;
-
-    for (guint i = 0; i < self->unknown->len; i++) {
-        VrHttpVisit *visit = self->unknown->pdata[i];
-
-        if (visit->stage != STAGE_WAITING && !visit->ended &&
-            (!victim || visit->origin->shaking > victim->origin->shaking))
-            victim = visit;
-    }
-    return victim;
 }
 
 /* FALSE: none is there, or there is no descriptor for it. */
@@ -207,67 +116,70 @@ accept_one(VrHttpGate *self)
             g_usleep(NO_DESCRIPTOR_PAUSE_US);
         return errno == ECONNABORTED || errno == EINTR;
     }
-    if (self->waiting >= VR_HTTP_GATE_WAITING)
-        end(self, waiting_victim(self));
+    if (self->count[VR_HTTP_PLACE_WAITING] >= VR_HTTP_GATE_WAITING)
+        end(self, vr_http_visits_waiting_victim(self->unknown));
     visit = g_new0(VrHttpVisit, 1);
     visit->fd = fd;
     visit->address = address;
     visit->address_len = len;
-    visit->origin = origin_of(self, &address);
-    visit->since_us = g_get_monotonic_time();
+    visit->origin = vr_http_origins_get(self->origins, &address);
+    visit->due_us = g_get_monotonic_time() + VR_HTTP_GATE_DEADLINE_US;
     g_ptr_array_add(self->unknown, visit);
     count(self, visit, 1);
     return TRUE;
 }
 
-/* The one whose turn it is: of the origin with the fewest handshakes, the oldest. */
-static VrHttpVisit *
-next_turn(VrHttpGate *self)
-{
-    VrHttpVisit *next = NULL;
-
-    for (guint i = 0; i < self->unknown->len; i++) {
-        VrHttpVisit *visit = self->unknown->pdata[i];
-
-        if (visit->stage == STAGE_WAITING && visit->talking &&
-            (!next || visit->origin->shaking < next->origin->shaking))
-            next = visit;
-    }
-    return next;
-}
-
 /* For a handshake of @origin. */
 static gboolean
-make_room(VrHttpGate *self, const Origin *origin, gint64 now_us)
+make_room(VrHttpGate *self, const VrHttpOrigin *origin, VrHttpPlace place, gint64 now_us)
 {
+    guint most = place == VR_HTTP_PLACE_RESERVED ? VR_HTTP_GATE_RESERVED
+                                                 : VR_HTTP_GATE_SHAKING - VR_HTTP_GATE_RESERVED;
     VrHttpVisit *victim;
 
-    if (self->shaking < VR_HTTP_GATE_SHAKING)
+    if (self->count[place] < most)
         return TRUE;
-    victim = shaking_victim(self);
-    if (victim->origin->shaking <= origin->shaking + 1 && now_us - victim->shake_us < TURN_US)
+    victim = vr_http_visits_shaking_victim(self->unknown, place);
+    if (victim->origin->count[place] <= origin->count[place] + 1 &&
+        victim->due_us - now_us > VR_HTTP_GATE_DEADLINE_US - TURN_US)
         return FALSE;
     end(self, victim);
     return TRUE;
+}
+
+/* The one whose turn it is, in its place. NULL: none, or there is no room. */
+static VrHttpVisit *
+take_turn(VrHttpGate *self, gint64 now_us)
+{
+    static const VrHttpPlace places[] = {VR_HTTP_PLACE_RESERVED, VR_HTTP_PLACE_SHAKING};
+
+    for (guint i = 0; i < G_N_ELEMENTS(places); i++) {
+        VrHttpVisit *next = vr_http_visits_next(self->unknown, places[i]);
+
+        if (!next || !make_room(self, next->origin, places[i], now_us))
+            continue;
+        count(self, next, -1);
+        next->place = places[i];
+        count(self, next, 1);
+        next->stage = VR_HTTP_STAGE_PASSED;
+        next->due_us = now_us + VR_HTTP_GATE_DEADLINE_US;
+        return next;
+    }
+    return NULL;
 }
 
 /* @self->lock is held, but not while the server takes a connection. */
 static void
 pass_turns(VrHttpGate *self)
 {
-    for (;;) {
-        gint64 now_us = g_get_monotonic_time();
-        VrHttpVisit *next = self->stopping ? NULL : next_turn(self);
+    while (!self->stopping) {
+        VrHttpVisit *next = take_turn(self, g_get_monotonic_time());
         struct sockaddr_storage address;
         socklen_t len;
         int fd;
 
-        if (!next || !make_room(self, next->origin, now_us))
+        if (!next)
             return;
-        count(self, next, -1);
-        next->stage = STAGE_PASSED;
-        count(self, next, 1);
-        next->shake_us = now_us;
         address = next->address;
         len = next->address_len;
         fd = next->fd;
@@ -283,7 +195,7 @@ expire(VrHttpGate *self, gint64 now_us)
     for (guint i = self->unknown->len; i-- > 0;) {
         VrHttpVisit *visit = self->unknown->pdata[i];
 
-        if (!visit->ended && now_us - visit->since_us >= VR_HTTP_GATE_DEADLINE_US)
+        if (!visit->ended && now_us >= visit->due_us)
             end(self, visit);
     }
 }
@@ -298,8 +210,8 @@ poll_timeout_ms(VrHttpGate *self, gint64 now_us)
         const VrHttpVisit *visit = self->unknown->pdata[i];
 
         if (!visit->ended)
-            first_us = MIN(first_us, visit->since_us + VR_HTTP_GATE_DEADLINE_US);
-        queued = queued || (visit->stage == STAGE_WAITING && visit->talking);
+            first_us = MIN(first_us, visit->due_us);
+        queued = queued || (visit->stage == VR_HTTP_STAGE_WAITING && visit->talking);
     }
     if (queued)
         return LOOK_AGAIN_MS;
@@ -317,24 +229,26 @@ fill_poll(VrHttpGate *self, struct pollfd *fds)
     for (guint i = 0; i < self->unknown->len; i++) {
         const VrHttpVisit *visit = self->unknown->pdata[i];
 
-        if (visit->stage == STAGE_WAITING && !visit->talking)
+        if (visit->stage == VR_HTTP_STAGE_WAITING && !visit->talking)
             fds[n++] = (struct pollfd){.fd = visit->fd, .events = POLLIN | POLLRDHUP};
     }
     return n;
 }
 
 static void
-note_talking(VrHttpGate *self, const struct pollfd *polled)
+note_talking(VrHttpGate *self, const struct pollfd *polled, gint64 now_us)
 {
     for (guint i = self->unknown->len; i-- > 0;) {
         VrHttpVisit *visit = self->unknown->pdata[i];
 
-        if (visit->stage != STAGE_WAITING || visit->fd != polled->fd)
+        if (visit->stage != VR_HTTP_STAGE_WAITING || visit->fd != polled->fd)
             continue;
-        if (polled->revents & (POLLERR | POLLHUP | POLLRDHUP))
+        if (polled->revents & (POLLERR | POLLHUP | POLLRDHUP)) {
             end(self, visit);
-        else
-            visit->talking = TRUE;
+            return;
+        }
+        visit->talking = TRUE;
+        visit->due_us = now_us + VR_HTTP_GATE_QUEUE_US;
         return;
     }
 }
@@ -348,17 +262,19 @@ gate_thread(gpointer data)
     g_mutex_lock(&self->lock);
     while (!self->stopping) {
         guint n = fill_poll(self, fds);
-        int timeout_ms = poll_timeout_ms(self, g_get_monotonic_time());
+        gint64 now_us = g_get_monotonic_time();
+        int timeout_ms = poll_timeout_ms(self, now_us);
 
         g_mutex_unlock(&self->lock);
         if (poll(fds, n, timeout_ms) < 0 && errno != EINTR)
             g_error("the gate cannot poll: %s", g_strerror(errno));
         g_mutex_lock(&self->lock);
+        now_us = g_get_monotonic_time();
         for (guint i = 2; i < n; i++) {
             if (fds[i].revents)
-                note_talking(self, &fds[i]);
+                note_talking(self, &fds[i], now_us);
         }
-        expire(self, g_get_monotonic_time());
+        expire(self, now_us);
         pass_turns(self);
         for (guint i = 0; i < ACCEPTS_A_ROUND && !self->stopping && accept_one(self); i++)
             continue;
@@ -399,12 +315,12 @@ vr_http_gate_free(VrHttpGate *self)
     for (guint i = 0; i < self->unknown->len; i++) {
         VrHttpVisit *visit = self->unknown->pdata[i];
 
-        if (visit->stage == STAGE_WAITING)
+        if (visit->stage == VR_HTTP_STAGE_WAITING)
             close(visit->fd);
         visit_free(visit);
     }
     g_ptr_array_unref(self->unknown);
-    g_hash_table_unref(self->origins);
+    vr_http_origins_free(self->origins);
     g_hash_table_unref(self->known);
     g_mutex_clear(&self->lock);
     close(self->wake_fd);
@@ -418,7 +334,7 @@ find_passed(VrHttpGate *self, int fd)
     for (guint i = self->unknown->len; i-- > 0;) {
         VrHttpVisit *visit = self->unknown->pdata[i];
 
-        if (visit->stage == STAGE_PASSED && visit->fd == fd)
+        if (visit->stage == VR_HTTP_STAGE_PASSED && visit->fd == fd)
             return visit;
     }
     return NULL;
@@ -432,7 +348,7 @@ vr_http_gate_enter(VrHttpGate *self, int fd)
     g_mutex_lock(&self->lock);
     visit = find_passed(self, fd);
     if (visit)
-        visit->stage = STAGE_SHAKING;
+        visit->stage = VR_HTTP_STAGE_SHAKING;
     else
         (void) shutdown(fd, SHUT_RDWR);
     g_mutex_unlock(&self->lock);
@@ -441,31 +357,15 @@ vr_http_gate_enter(VrHttpGate *self, int fd)
 
 /* Ends the one that is idle for longest. */
 static gboolean
-end_idle(GPtrArray *visits)
+end_idle(const GPtrArray *visits)
 {
-    VrHttpVisit *oldest = NULL;
+    VrHttpVisit *idle = vr_http_visits_idle(visits);
 
-    for (guint i = 0; i < visits->len; i++) {
-        VrHttpVisit *visit = visits->pdata[i];
-
-        if (!visit->used && !visit->ended && (!oldest || visit->used_us < oldest->used_us))
-            oldest = visit;
-    }
-    if (!oldest)
+    if (!idle)
         return FALSE;
-    (void) shutdown(oldest->fd, SHUT_RDWR);
-    oldest->ended = TRUE;
+    (void) shutdown(idle->fd, SHUT_RDWR);
+    idle->ended = TRUE;
     return TRUE;
-}
-
-static guint
-count_going(const GPtrArray *visits)
-{
-    guint n = 0;
-
-    for (guint i = 0; i < visits->len; i++)
-        n += ((const VrHttpVisit *) visits->pdata[i])->ended ? 0 : 1;
-    return n;
 }
 
 static GPtrArray *
@@ -487,13 +387,14 @@ vr_http_gate_know(VrHttpGate *self, VrHttpVisit *visit, const char *peer, GError
     gboolean ok = TRUE;
 
     g_mutex_lock(&self->lock);
-    if (visit->stage == STAGE_SHAKING && !visit->ended) {
+    vr_http_origins_know(self->origins, &visit->address, peer);
+    if (visit->stage == VR_HTTP_STAGE_SHAKING && !visit->ended) {
         visits = visits_of(self, peer);
-        ok = count_going(visits) < self->per_peer || end_idle(visits);
+        ok = vr_http_visits_going(visits) < self->per_peer || end_idle(visits);
         if (ok) {
             take_out(self, visit);
             g_ptr_array_add(visits, visit);
-            visit->stage = STAGE_KNOWN;
+            visit->stage = VR_HTTP_STAGE_KNOWN;
             visit->peer = g_strdup(peer);
         }
     }

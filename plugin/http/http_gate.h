@@ -9,12 +9,20 @@ G_BEGIN_DECLS
 /**
  * SECTION: who may come in: accepts TCP connections and keeps those that nobody knows yet few.
  *
- * A connection waits at the gate until its first byte arrives, then it is passed to the server for
- * its handshake; a request of a known key makes it one of that peer's. Until then it has
- * VR_HTTP_GATE_DEADLINE_US from accept on, and shares VR_HTTP_GATE_WAITING places and
- * VR_HTTP_GATE_SHAKING handshakes with all other unknown ones, evenly between the addresses they
- * come from (IPv6: /64 networks): the address that has most loses its oldest, silent ones first. So
- * whoever says something at once gets a turn, however many others say nothing.
+ * A connection waits at the gate until its first byte arrives, for VR_HTTP_GATE_DEADLINE_US at the
+ * most; then for its turn, VR_HTTP_GATE_QUEUE_US at the most, which is longer than it takes with
+ * all places taken; then it is passed to the server for its handshake. A request of a known key
+ * makes it one of that peer's, and must come within VR_HTTP_GATE_DEADLINE_US from its turn. Until
+ * then it shares VR_HTTP_GATE_WAITING places and VR_HTTP_GATE_SHAKING handshakes with all other
+ * unknown ones, evenly between the addresses they come from (IPv6: /64 networks): the address that
+ * has most loses its oldest, silent ones first. So whoever says something at once gets a turn,
+ * however many others say nothing.
+ *
+ * Addresses from which a peer came lately (http_origins.h) are known: VR_HTTP_GATE_RESERVED of the
+ * handshakes are theirs alone, and up to VR_HTTP_GATE_SPARED of such an address that wait do not
+ * make room for connections of others. So a peer gets in at once, however many strangers from
+ * however many addresses wait. A stranger who shares its address can use up what is kept for it,
+ * and no more than that.
  */
 typedef struct _VrHttpGate VrHttpGate;
 /** One connection that was passed. */
@@ -22,7 +30,10 @@ typedef struct _VrHttpVisit VrHttpVisit;
 
 #define VR_HTTP_GATE_WAITING 512u
 #define VR_HTTP_GATE_SHAKING 32u
+#define VR_HTTP_GATE_RESERVED 4u /* of VR_HTTP_GATE_SHAKING */
+#define VR_HTTP_GATE_SPARED 8u
 #define VR_HTTP_GATE_DEADLINE_US (5 * G_USEC_PER_SEC)
+#define VR_HTTP_GATE_QUEUE_US (15 * G_USEC_PER_SEC)
 
 /** Takes over @fd. Called in the gate's thread. */
 typedef void (*VrHttpGatePass)(int fd, const struct sockaddr *address, socklen_t len,
@@ -41,7 +52,8 @@ void vr_http_gate_free(VrHttpGate *self);
 /** It has begun with the connection @fd. NULL: its time is over, and @fd was shut down. */
 VrHttpVisit *vr_http_gate_enter(VrHttpGate *self, int fd);
 /**
- * A request on it was authorised as one of @peer. Harmless when repeated.
+ * A request on it was authorised as one of @peer. Harmless when repeated: each one keeps its
+ * address among the known ones.
  *
  * If the peer has its number of connections already, the one it has not used for longest is closed.
  * Errors: TRANSIENT "too-many-connections" (all are in use).

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "storage/http.h"
+#include "storage/wire/http.h"
 
 #define BACKLOG 64
 #define BACKLOG_TCP 512

@@ -6,7 +6,7 @@
 
 #include "plugin/http/http_server_private.h"
 #include "policies/error.h"
-#include "storage/json_util.h"
+#include "storage/util/json_util.h"
 
 #define QUERY_MAX 16
 #define BODY_DEFAULT_MAX ((guint64) 1024 * 1024)
@@ -60,6 +60,7 @@ vr_http_request_new(VrHttpConnection *connection, struct MHD_Connection *mhd, co
     self->budget = budget;
     self->cancel = cancel;
     self->fd = -1;
+    self->kept = g_new0(VrHttpKept, 1);
     return self;
 }
 
@@ -70,6 +71,9 @@ vr_http_request_free(VrHttpRequest *self)
         return;
     if (self->fd >= 0)
         close(self->fd);
+    if (self->kept->data)
+        self->kept->free_func(self->kept->data);
+    g_free(self->kept);
     if (self->buffer)
         vr_http_budget_buffer_done(self->budget, self->buffer);
     if (self->payer)
@@ -325,10 +329,23 @@ vr_http_request_remote(const VrHttpRequest *self)
     return self->connection->remote;
 }
 
-uid_t
-vr_http_request_uid(const VrHttpRequest *self)
+guint64
+vr_http_request_length(const VrHttpRequest *self)
 {
-    return self->connection->uid;
+    return self->length;
+}
+
+void
+vr_http_request_keep(const VrHttpRequest *self, gpointer data, GDestroyNotify free_func)
+{
+    g_return_if_fail(self->kept->data == NULL);
+    *self->kept = (VrHttpKept){data, free_func};
+}
+
+gpointer
+vr_http_request_kept(const VrHttpRequest *self)
+{
+    return self->kept->data;
 }
 
 GCancellable *

@@ -20,8 +20,8 @@
 #include "plugin/http/http_listen.h"
 #include "plugin/http/http_server_private.h"
 #include "policies/error.h"
-#include "storage/error_json.h"
-#include "storage/json_util.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/json_util.h"
 
 #define PRIORITIES                                                                                 \
     "NONE:+VERS-TLS1.3:+AES-128-GCM:+AES-256-GCM:+AEAD:+SIGN-ALL:+GROUP-ALL:+CTYPE-X509:%NO_"      \
@@ -189,8 +189,6 @@ on_connection(void *data, struct MHD_Connection *mhd, void **context,
     VrHttpServer *self = data;
     VrHttpConnection *connection = *context;
     const union MHD_ConnectionInfo *info;
-    struct ucred credentials;
-    socklen_t len = sizeof(credentials);
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (connection)
@@ -200,7 +198,6 @@ on_connection(void *data, struct MHD_Connection *mhd, void **context,
     }
     g_atomic_int_inc(&self->connections);
     connection = g_new0(VrHttpConnection, 1);
-    connection->uid = (uid_t) -1;
     *context = connection;
     info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (self->identity) {
@@ -212,8 +209,6 @@ on_connection(void *data, struct MHD_Connection *mhd, void **context,
             gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
         return;
     }
-    if (getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) == 0)
-        connection->uid = credentials.uid;
 }
 
 /* The handshake is over: gnutls has seen the client prove the key of its certificate. */

@@ -117,8 +117,13 @@ int vr_http_request_fd(const VrHttpRequest *request);
 const char *vr_http_request_peer(const VrHttpRequest *request);
 /** TLS: numeric address of the client, IPv6 without brackets, else NULL. */
 const char *vr_http_request_remote(const VrHttpRequest *request);
-/** UNIX socket: user of the client, else (uid_t) -1. */
-uid_t vr_http_request_uid(const VrHttpRequest *request);
+/** Declared length of the body. */
+guint64 vr_http_request_length(const VrHttpRequest *request);
+/** Once a request, in its admit function: @data is freed when the request is over, however it ends.
+ */
+void vr_http_request_keep(const VrHttpRequest *request, gpointer data, GDestroyNotify free_func);
+/** NULL if nothing was kept. */
+gpointer vr_http_request_kept(const VrHttpRequest *request);
 /** Cancelled when the server stops. */
 GCancellable *vr_http_request_cancel(const VrHttpRequest *request);
 

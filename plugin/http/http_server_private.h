@@ -23,8 +23,12 @@ typedef struct {
     char *peer;         /* owned; NULL on the UNIX socket */
     char *remote;       /* owned; NULL on the UNIX socket */
     VrHttpVisit *visit; /* the gate's; NULL on the UNIX socket, or when its time was over */
-    uid_t uid;
 } VrHttpConnection;
+
+typedef struct {
+    gpointer data; /* owned */
+    GDestroyNotify free_func;
+} VrHttpKept;
 
 struct _VrHttpRequest {
     VrHttpConnection *connection; /* borrowed: outlives its requests */
@@ -41,6 +45,7 @@ struct _VrHttpRequest {
     VrHttpBudget *budget; /* borrowed: the server's */
     char *payer;          /* owned; whose budget was charged, NULL: nobody's */
     guint64 charge;       /* bytes taken from the budget */
+    VrHttpKept *kept;     /* owned; of the route's admit function */
     JsonNode *json;       /* owned */
     GCancellable *cancel; /* borrowed: the server's */
     GError *failure;      /* owned; answered when the body has been swallowed */

@@ -6,10 +6,13 @@
 #include "plugin/job/remote_job.h"
 #include "plugin/ownership.h"
 #include "policies/error.h"
-#include "storage/error_json.h"
-#include "storage/json_util.h"
+#include "storage/wire/cycle_field.h"
+#include "storage/util/json_util.h"
 
+#define STEPS_MAX 256
+#define TEXT_MAX 128
 #define ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 500)
+#define CONFIRM_US G_TIME_SPAN_MINUTE
 
 static JsonNode *
 request_of(VrJob *job)
@@ -50,7 +53,7 @@ wait_again(VrJob *job, const char *domain, GError **error)
     if (!g_cancellable_is_cancelled(vr_job_cancellable(job)))
         return TRUE;
     vr_set_error(error, VR_ERROR_CANCELLED, "cancelled", NULL,
-                 "the failover of domain '%s' was cancelled", domain);
+                 "the failover of domain '%s' is not awaited any more", domain);
     return FALSE;
 }
 
@@ -84,54 +87,98 @@ start_at_source(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient *p
     }
 }
 
-/* Name of the step that runs there, or NULL. */
-static const char *
-running_step(JsonObject *object)
+/* @ret_step: name of the step that runs there, or NULL. */
+static gboolean
+running_step(JsonObject *object, const char **ret_step, GError **error)
 {
-    JsonArray *steps = vr_json_array_in(object, "steps");
+    JsonArray *steps;
 
+    *ret_step = NULL;
+    if (!vr_json_array_opt(object, "steps", STEPS_MAX, &steps, error))
+        return FALSE;
     for (guint i = 0; steps != NULL && i < json_array_get_length(steps); i++) {
-        JsonObject *step = vr_json_object_at(steps, i);
+        JsonObject *step = vr_json_object(json_array_get_element(steps, i), "a step", error);
+        const char *state = step ? vr_json_string(step, "state", TEXT_MAX, error) : NULL;
+        const char *name = state ? vr_json_string(step, "name", TEXT_MAX, error) : NULL;
 
-        if (step != NULL && strcmp(vr_json_text_in(step, "state", ""), "running") == 0)
-            return vr_json_text_in(step, "name", "");
+        if (name == NULL)
+            return FALSE;
+        if (strcmp(state, "running") == 0)
+            *ret_step = name;
     }
-    return NULL;
-}
-
-static void
-take_result(VrJob *job, JsonObject *object)
-{
-    JsonObject *result = vr_json_object_in(object, "result");
-    static const char *const roots[] = {"root_source", "root_target"};
-
-    if (result == NULL)
-        return;
-    vr_job_result_double(job, "downtime_seconds",
-                         json_object_get_double_member_with_default(result, "downtime_seconds", 0));
-    vr_job_result_int(job, "number", json_object_get_int_member_with_default(result, "number", 0));
-    for (guint i = 0; i < G_N_ELEMENTS(roots); i++)
-        vr_job_result_string(job, roots[i], vr_json_text_in(result, roots[i], ""));
-}
-
-static void
-show_step(VrJob *job, JsonObject *theirs)
-{
-    const char *step = running_step(theirs);
-
-    if (step != NULL && g_strcmp0(step, vr_job_running_step(job)) != 0)
-        vr_job_step(job, step);
+    return TRUE;
 }
 
 static gboolean
-follow(VrJob *job, VrPeerClient *peer, gint64 id, GError **error)
+take_result(VrJob *job, JsonObject *object, GError **error)
+{
+    JsonObject *result = vr_json_object_in(object, "result");
+    static const char *const roots[] = {"root_source", "root_target"};
+    double downtime;
+    guint64 number;
+
+    if (result == NULL)
+        return TRUE;
+    if (!vr_json_double_opt(result, "downtime_seconds", 0, &downtime, error) ||
+        !vr_json_uint_opt(result, "number", G_MAXINT64, 0, &number, error))
+        return FALSE;
+    vr_job_result_double(job, "downtime_seconds", downtime);
+    vr_job_result_int(job, "number", (gint64) number);
+    for (guint i = 0; i < G_N_ELEMENTS(roots); i++) {
+        g_autofree char *root = vr_field_sha256(result, roots[i], NULL);
+
+        if (root != NULL)
+            vr_job_result_string(job, roots[i], root);
+    }
+    return TRUE;
+}
+
+static gboolean
+show_step(VrJob *job, JsonObject *theirs, GError **error)
+{
+    const char *step;
+
+    if (!running_step(theirs, &step, error))
+        return FALSE;
+    if (step != NULL && g_strcmp0(step, vr_job_running_step(job)) != 0)
+        vr_job_step(job, step);
+    return TRUE;
+}
+
+/* That it is done is the source's word: this host knows whether it has the domain. Its own part may
+ * be just ending. */
+static gboolean
+confirm(VrJob *job, VrApp *app, const char *uuid, VrPeerClient *peer, GError **error)
+{
+    gint64 until = g_get_monotonic_time() + CONFIRM_US;
+    g_autoptr(VrProtection) row = NULL;
+
+    do {
+        g_clear_pointer(&row, vr_protection_free);
+        row = vr_state_protection_get(app->state, uuid, error);
+        if (row == NULL)
+            return FALSE;
+        if (vr_ownership_settled(app, row))
+            return TRUE;
+        if (!wait_again(job, row->name, error))
+            return FALSE;
+    } while (g_get_monotonic_time() < until);
+    vr_set_error(error, VR_ERROR_INTERNAL, "failover-unconfirmed",
+                 "Compare 'virt-replica info' on both hosts.",
+                 "domain '%s': host '%s' says that it was failed over, but host '%s' has not taken "
+                 "it over",
+                 row->name, vr_peer_client_name(peer), app->config->name);
+    return FALSE;
+}
+
+static gboolean
+follow(VrJob *job, VrApp *app, const char *uuid, VrPeerClient *peer, gint64 id, GError **error)
 {
     g_autoptr(JsonNode) answer = NULL;
 
-    if (!vr_remote_job_follow(job, peer, id, show_step, NULL, &answer, error))
-        return FALSE;
-    take_result(job, vr_json_as_object(answer));
-    return TRUE;
+    return vr_remote_job_follow(job, peer, id, show_step, NULL, &answer, error) &&
+           confirm(job, app, uuid, peer, error) &&
+           take_result(job, vr_json_as_object(answer), error);
 }
 
 gboolean
@@ -145,5 +192,5 @@ vr_failover_follow(VrJob *job, VrApp *app, const VrProtection *row, VrPeerClient
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    return id == 0 || follow(job, peer, id, error);
+    return id == 0 || follow(job, app, row->uuid, peer, id, error);
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/job/job_private.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "policies/error.h"
 #include "policies/units.h"
-#include "storage/error_json.h"
-#include "storage/json_util.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/json_util.h"
 
 typedef enum { STEP_PENDING, STEP_RUNNING, STEP_COMPLETED, STEP_FAILED } StepState;
 static const char *const step_states[] = {"pending", "running", "completed", "failed"};
@@ -28,21 +29,29 @@ object_from_text(const char *text)
     return json_object_new();
 }
 
-/* What an earlier run completed; the step it was in begins anew. */
+/* What an earlier run completed; the step it was in begins anew. One before a completed one that is
+ * not completed was only looking again. */
 static void
 restore_steps(VrJob *job)
 {
     g_autoptr(JsonNode) node = job->row->steps ? json_from_string(job->row->steps, NULL) : NULL;
     JsonArray *array = vr_json_as_array(node);
+    guint done = 0;
 
     for (guint i = 0; array != NULL && i < json_array_get_length(array) && i < job->n_steps; i++) {
         JsonObject *object = vr_json_object_at(array, i);
 
-        if (g_strcmp0(vr_json_text_in(object, "name", NULL), job->steps[i].name) != 0 ||
-            strcmp(vr_json_text_in(object, "state", ""), step_states[STEP_COMPLETED]) != 0)
-            return;
-        job->steps[i].state = STEP_COMPLETED;
+        if (g_strcmp0(vr_json_text_in(object, "name", NULL), job->steps[i].name) != 0)
+            break;
         job->steps[i].seconds = json_object_get_double_member_with_default(object, "seconds", 0);
+        if (strcmp(vr_json_text_in(object, "state", ""), step_states[STEP_COMPLETED]) == 0)
+            done = i + 1;
+    }
+    for (guint i = 0; i < job->n_steps; i++) {
+        if (i < done)
+            job->steps[i].state = STEP_COMPLETED;
+        else
+            job->steps[i].seconds = 0;
     }
 }
 
@@ -206,10 +215,10 @@ guint
 vr_job_steps_done(VrJob *job)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
-    guint n = 0;
+    guint n = job->n_steps;
 
-    while (n < job->n_steps && job->steps[n].state == STEP_COMPLETED)
-        n++;
+    while (n > 0 && job->steps[n - 1].state != STEP_COMPLETED)
+        n--;
     return n;
 }
 
@@ -279,7 +288,6 @@ JsonNode *
 vr_job_row_json(const VrJobRow *row)
 {
     JsonObject *object = json_object_new();
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
 
     json_object_set_int_member(object, "id", row->id);
     if (row->parent != 0)
@@ -299,8 +307,7 @@ vr_job_row_json(const VrJobRow *row)
     set_parsed(object, "result", row->result);
     if (g_str_equal(row->kind, "failover"))
         add_failover(object);
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 /* What only a running job knows: total, rate since the start, time left. */
@@ -335,6 +342,12 @@ vr_job_live_json(VrJob *job)
     node = vr_job_row_json(job->row);
     add_live(node, job);
     return node;
+}
+
+const char *
+vr_job_origin(const VrJob *job)
+{
+    return job->row->origin;
 }
 
 const char *
@@ -384,14 +397,16 @@ vr_job_step(VrJob *job, const char *name)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
-    end_running_step(job, STEP_COMPLETED);
+    job->begun = TRUE;
     for (guint i = 0; i < job->n_steps; i++) {
-        if (strcmp(job->steps[i].name, name) == 0) {
-            job->steps[i].state = STEP_RUNNING;
-            job->steps[i].started_us = g_get_monotonic_time();
-        }
+        if (strcmp(job->steps[i].name, name) != 0)
+            continue;
+        end_running_step(job, STEP_COMPLETED);
+        job->steps[i].state = STEP_RUNNING;
+        job->steps[i].started_us = g_get_monotonic_time();
+        (void) save(job);
+        return;
     }
-    (void) save(job);
 }
 
 const char *
@@ -431,7 +446,8 @@ vr_job_result_double(VrJob *job, const char *key, double value)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
-    json_object_set_double_member(job->result, key, value);
+    if (isfinite(value)) /* JSON has no other numbers */
+        json_object_set_double_member(job->result, key, value);
 }
 
 void

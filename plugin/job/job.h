@@ -5,8 +5,8 @@
 #include <json-glib/json-glib.h>
 
 #include "policies/step.h"
-#include "storage/copy.h"
-#include "storage/state_job.h"
+#include "storage/wire/copy.h"
+#include "storage/state/state_job.h"
 
 G_BEGIN_DECLS
 
@@ -34,16 +34,26 @@ typedef enum {
 
 typedef struct {
     const char *name; /* as shown; static */
-    /* For vr_job_run_steps(); a kind that does it by hand has names only. */
     VrJobStepFunc run;
     VrJobStepFunc undo; /* nullable: nothing to take back */
     guint flags;        /* VrJobStepFlags */
+    guint fault;        /* VR_JOB_FAULT() of the point behind it; 0: none */
 } VrJobStepDef;
+
+#define VR_JOB_FAULT(step) ((guint) (step) + 1)
+
+typedef enum {
+    /* It only looks: it is cancelled for one that must not wait, and, if a peer ordered it, for
+     * whatever this host wants. */
+    VR_JOB_KIND_YIELDS = 1,
+    VR_JOB_KIND_URGENT = 2, /* it does not wait for one that yields */
+} VrJobKindFlags;
 
 typedef struct {
     const char *name;          /* "protect"; static */
     const VrJobStepDef *steps; /* ends with a NULL name; static */
     VrJobRun run;
+    guint flags; /* VrJobKindFlags */
 } VrJobKind;
 
 /** @kinds: (array length=n_kinds): static. @state: borrowed, outlives the registry. */
@@ -62,7 +72,8 @@ gboolean vr_jobs_resume(VrJobs *self, GError **error);
  * @args: (transfer full) (nullable)
  * @ret_id: the job's number
  *
- * Errors: CONFLICT "job-running" naming the job that holds the protection.
+ * One that yields to it is cancelled and awaited, some seconds at most. Errors: CONFLICT
+ * "job-running" naming the job that holds the protection.
  */
 gboolean vr_jobs_start(VrJobs *self, const char *kind, const char *uuid, const char *domain,
                        JsonObject *args, gint64 *ret_id, GError **error);
@@ -75,19 +86,28 @@ gboolean vr_jobs_start_child(VrJobs *self, gint64 parent, const char *kind, cons
 JsonNode *vr_jobs_get(VrJobs *self, gint64 id, GError **error);
 /** Array, newest first. @uuid nullable. (transfer full) */
 JsonNode *vr_jobs_list(VrJobs *self, const char *uuid, gboolean all, GError **error);
-/** Number of the running job of a protection that has no parent, 0 if none. */
+/** Number of the running job of a protection that has no parent, also of one of before that is not
+ * resumed yet; 0 if none. */
 gint64 vr_jobs_running(VrJobs *self, const char *uuid);
+/** FALSE with CONFLICT "job-running", naming it, if a job other than @parent (0: any) holds the
+ * protection: one that runs, or one of before that is not resumed yet. @kind: (nullable): not for
+ * one that yields to that. */
+gboolean vr_jobs_check_free(VrJobs *self, gint64 parent, const char *kind, const char *uuid,
+                            const char *domain, GError **error);
 /** Number of the job of that kind that has not ended, also one of before that is not resumed yet; 0
- * if there is none. */
+ * if there is none, -1 if that cannot be read. */
 gint64 vr_jobs_find(VrJobs *self, const char *uuid, const char *kind);
 guint vr_jobs_count(VrJobs *self);
 /** Blocks until the job has ended or @seconds passed; an unknown or ended one returns at once. */
 void vr_jobs_wait(VrJobs *self, gint64 id, double seconds);
-/** REFUSED "job-ended" if it has ended. */
+/** Durable: one that is not resumed yet, or goes on after a restart, is cancelled then. REFUSED
+ * "job-ended" if it has ended. */
 gboolean vr_jobs_cancel(VrJobs *self, gint64 id, GError **error);
 
 /* For the job's own thread. */
 
+/** Fingerprint of the peer that ordered it, NULL: somebody of this host. */
+const char *vr_job_origin(const VrJob *job);
 const char *vr_job_uuid(VrJob *job);
 const char *vr_job_domain(VrJob *job);
 gint64 vr_job_id(VrJob *job);
@@ -98,8 +118,9 @@ JsonObject *vr_job_args(VrJob *job);
  * Runs the steps of the job's kind in order: those that an earlier run of the daemon completed are
  * skipped, unless they only look; the one it was in is run again. After an error that one and all
  * before are undone, backwards, unless one without return succeeded; also if that needs another
- * start of the daemon. When the daemon is stopping nothing is undone, the next start goes on. An
- * undo that fails is warned about, unless the daemon is stopping: then it is repeated.
+ * start of the daemon. When the daemon is stopping nothing is undone, the next start goes on, also
+ * behind the step without return. An undo that fails is warned about, unless the daemon is
+ * stopping: then it is repeated.
  */
 gboolean vr_job_run_steps(VrJob *job, gpointer context, GError **error);
 
@@ -123,7 +144,8 @@ gboolean vr_job_is_undoing(VrJob *job);
 void vr_job_undone(VrJob *job);
 /** TRUE when the daemon is stopping: leave things so that the job can be run again. */
 gboolean vr_job_stopping(VrJob *job);
-/** Ends the step before and begins @name, durably. */
+/** Ends the step before and begins @name, durably. A name that is none of the kind's does nothing.
+ */
 void vr_job_step(VrJob *job, const char *name);
 /** Of the step under way, NULL: none; static. */
 const char *vr_job_running_step(VrJob *job);

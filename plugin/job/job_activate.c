@@ -5,7 +5,8 @@
 #include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "qmp/domain_ops.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/replica/replica_verify.h"
 
 #include <string.h>
 
@@ -41,27 +42,40 @@ is_owner(const Activation *self)
 }
 
 static gboolean
+is_sound(Activation *self, VrReplica *replica, GError **error)
+{
+    if (vr_replica_check_chain(replica, self->wanted.number, error) &&
+        vr_replica_require_sound(replica, self->wanted.number, error))
+        return TRUE;
+    g_prefix_error(error, "domain '%s', replica on host '%s': ", self->row->name,
+                   self->app->config->name);
+    return FALSE;
+}
+
+/* Layers may have gone since the source asked for the proof, and its guest is off. */
+static gboolean
 check_head(Activation *self, GError **error)
 {
     VrReplicas *replicas = self->app->replicas;
     VrReplica *replica = vr_replicas_get(replicas, self->row->uuid, error);
     g_autoptr(GError) local = NULL;
     g_autoptr(VrRecoveryPoint) head = replica ? vr_replica_head(replica, &local) : NULL;
+    gboolean ok = FALSE;
 
     if (replica == NULL)
         return FALSE;
-    vr_replicas_put(replicas, replica);
-    if (local != NULL) {
+    if (local != NULL)
         g_propagate_error(error, g_steal_pointer(&local));
-        return FALSE;
-    }
-    if (head != NULL && head->number == self->wanted.number && strcmp(head->root, self->root) == 0)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_REFUSED, "root-differs", "Start the failover again.",
-                 "domain '%s': the newest recovery point here is not number %" G_GUINT64_FORMAT
-                 " with the root of the source",
-                 self->row->name, self->wanted.number);
-    return FALSE;
+    else if (head != NULL && head->number == self->wanted.number &&
+             strcmp(head->root, self->root) == 0)
+        ok = is_sound(self, replica, error);
+    else
+        vr_set_error(error, VR_ERROR_REFUSED, "root-differs", "Start the failover again.",
+                     "domain '%s': the newest recovery point here is not number %" G_GUINT64_FORMAT
+                     " with the root of the source",
+                     self->row->name, self->wanted.number);
+    vr_replicas_put(replicas, replica);
+    return ok;
 }
 
 /* What an earlier failover left goes first. */
@@ -84,10 +98,7 @@ step_check(gpointer data, GError **error)
 static gboolean
 with_boot(Activation *self, gboolean (*what)(VrApp *, const VrBoot *, GError **), GError **error)
 {
-    g_autoptr(JsonNode) sent =
-        self->row->networks ? json_from_string(self->row->networks, NULL) : NULL;
-    g_autoptr(VrTargetNetworks) networks = vr_target_networks(
-        self->app, self->row->peer, sent ? json_node_get_array(sent) : NULL, error);
+    g_autoptr(VrTargetNetworks) networks = vr_activation_networks(self->app, self->row, error);
     g_autofree char *dir = NULL;
     g_autofree char *generation = NULL;
     VrBoot boot;
@@ -126,10 +137,12 @@ step_take_over(gpointer data, GError **error)
 
     if (is_owner(self))
         return TRUE;
+    if (vr_job_resumed(self->job) && !check_head(self, error)) /* it may be long ago */
+        return FALSE;
     if (!vr_ownership_take(self->app, self->row->uuid, error) || !reload(self, error))
         return FALSE;
     vr_replicas_refresh_index(self->app->replicas, self->row->uuid);
-    return vr_fault_point(VR_STEP_F4, error);
+    return TRUE;
 }
 
 static gboolean
@@ -151,6 +164,8 @@ step_run(gpointer data, GError **error)
     Activation *self = data;
     GCancellable *cancel = vr_job_cancellable(self->job);
 
+    if (vr_job_resumed(self->job) && !vr_activation_confirmed(self->app, self->row, cancel, error))
+        return FALSE;
     while (self->transfer != NULL && self->transfer->phase == VR_TRANSFER_STARTING) {
         g_autoptr(GError) local = NULL;
 
@@ -172,11 +187,11 @@ step_run(gpointer data, GError **error)
 }
 
 const VrJobStepDef vr_job_activate_steps[] = {
-    {"check", step_check, undo_prepare, 0},
-    {"prepare", step_prepare, NULL, 0},
-    {"start paused", step_start, NULL, 0},
-    {"take over", step_take_over, NULL, VR_JOB_STEP_NO_RETURN},
-    {"run", step_run, NULL, 0},
+    {"check", step_check, undo_prepare},
+    {"prepare", step_prepare, NULL, .fault = VR_JOB_FAULT(VR_STEP_B1)},
+    {"start paused", step_start, NULL, .fault = VR_JOB_FAULT(VR_STEP_B2)},
+    {"take over", step_take_over, NULL, VR_JOB_STEP_NO_RETURN, VR_JOB_FAULT(VR_STEP_F4)},
+    {"run", step_run},
     {NULL},
 };
 

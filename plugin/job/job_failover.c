@@ -12,10 +12,10 @@
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "policies/generation.h"
-#include "qmp/domain_ops.h"
-#include "storage/error_json.h"
-#include "storage/file_util.h"
-#include "storage/json_util.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
 
 /*
  * Planned failover on the source. What must outlive this job as well as a crash is the transfer row
@@ -26,6 +26,7 @@
  */
 
 #define CATCH_UP_ROUNDS 3
+#define ROOT_MAX 64
 #define SMALL_DELTA (G_GUINT64_CONSTANT(16) << 20)
 #define ASK_SLOWER 3u /* doublings of the time between two questions */
 #define TAKE_OVER_US                                                                               \
@@ -154,9 +155,9 @@ step_shut_down(gpointer data, GError **error)
         g_autofree char *now = g_strdup_printf("%" G_GINT64_FORMAT, g_get_real_time());
 
         vr_job_result_string(self->job, "stopped_us", now);
+        vr_job_save(self->job);
     }
-    return leave(self, error) && shut_down(self, error) && fence_source(self, error) &&
-           vr_fault_point(VR_STEP_F1, error);
+    return leave(self, error) && shut_down(self, error) && fence_source(self, error);
 }
 
 static gboolean
@@ -171,7 +172,7 @@ step_final(gpointer data, GError **error)
         return FALSE;
     vr_job_result_string(self->job, "root_source", final.root);
     vr_job_result_int(self->job, "number", (gint64) final.number);
-    return vr_fault_point(VR_STEP_F2, error);
+    return TRUE;
 }
 
 /* The request to the target; the line it carries is durable before the first attempt. */
@@ -180,7 +181,6 @@ hand_over_request(VrFailover *self, GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(self->app->state, self->row->uuid, error);
     JsonObject *object;
-    JsonNode *node;
 
     if (row == NULL)
         return NULL;
@@ -189,9 +189,7 @@ hand_over_request(VrFailover *self, GError **error)
     json_object_set_int_member(object, "number", (gint64) row->base_number);
     json_object_set_string_member(object, "root", row->base_root);
     json_object_set_boolean_member(object, "autostart", row->autostart);
-    node = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 /* Without an active hook the fence stops nobody. */
@@ -235,88 +233,111 @@ ask_to_refuse(VrFailover *self, gboolean *ret_refused, GError **error)
     json_node_take_object(request, object);
     answer = vr_peer_client_action(self->peer, self->row->uuid, "deactivate", request, NULL, error);
     said = answer ? vr_json_object(answer, "the target's answer", error) : NULL;
-    if (said == NULL)
+    if (said == NULL || !vr_json_bool_opt(said, "refused", FALSE, ret_refused, error))
         return FALSE;
-    *ret_refused = vr_json_true_in(said, "refused");
-    self->owned = !*ret_refused;
-    return TRUE;
+    if (json_object_has_member(said, "refused"))
+        return TRUE;
+    vr_set_error(error, VR_ERROR_INVALID, "bad-message", NULL,
+                 "host '%s' does not say whether it refuses to take over domain '%s'",
+                 vr_peer_client_name(self->peer), self->row->name);
+    return FALSE;
 }
 
 /* NULL: it runs there. @ret_owner: the target owns it, whether it runs or not. */
 static GError *
-activation_error(JsonNode *answer, gboolean *ret_owner)
+activation_error(const VrFailover *self, JsonNode *answer, gboolean *ret_owner)
 {
+    const char *name = vr_peer_client_name(self->peer);
+    g_autofree char *shown = g_strdup_printf("peer '%s'", name);
     JsonObject *object = vr_json_as_object(answer);
-    JsonObject *cause = vr_json_object_in(object, "error");
+    JsonObject *cause;
+    const char *root;
+    gboolean running;
+    GError *wrong = NULL;
 
-    *ret_owner = vr_json_true_in(object, "owner");
-    if (*ret_owner && vr_json_true_in(object, "running"))
+    if (!vr_json_bool_opt(object, "owner", FALSE, ret_owner, &wrong) ||
+        !vr_json_bool_opt(object, "running", FALSE, &running, &wrong) ||
+        !vr_json_string_opt(object, "root", ROOT_MAX, &root, &wrong) ||
+        !vr_json_object_opt(object, "error", &cause, &wrong))
+        return wrong;
+    if (*ret_owner && running)
         return NULL;
     if (cause != NULL)
-        return vr_error_from_json_object(cause);
+        return vr_error_from_peer(cause, name, shown);
     return vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
                         "the target does not say why the replica does not run");
 }
 
-/* A target that cannot be reached is asked for ever, one that says "not yet" for some time only:
- * the guest is off. */
+/* "Not yet" is taken for some time only: the guest is off. */
 static gboolean
-may_ask_again(VrFailover *self, const GError *reason)
+may_take_longer(VrFailover *self)
 {
     gint64 now = g_get_monotonic_time();
 
-    if (!vr_error_is_transient(reason))
-        return FALSE;
-    if (vr_error_is_peer_away(reason))
-        return TRUE;
     if (self->not_yet_us == 0)
         self->not_yet_us = now;
     return now - self->not_yet_us < TAKE_OVER_US;
 }
 
+/* A target that cannot be reached is asked for ever. */
+static gboolean
+may_ask_again(VrFailover *self, const GError *reason)
+{
+    return vr_error_is_transient(reason) &&
+           (vr_error_is_peer_away(reason) || may_take_longer(self));
+}
+
 typedef enum { HANDED_OVER, NOT_HANDED_OVER, ASK_AGAIN } HandOver;
 
-/* One attempt. NOT_HANDED_OVER only if the target can never become owner of this generation. */
+/* What the target says of its attempt. @ret_reason: why it does not run there. */
+static HandOver
+ask_to_activate(VrFailover *self, JsonNode *request, GError **ret_reason)
+{
+    g_autoptr(JsonNode) answer =
+        vr_peer_client_action(self->peer, self->row->uuid, "activate", request, NULL, ret_reason);
+    gboolean owner = FALSE;
+
+    self->answered = answer != NULL;
+    if (answer == NULL)
+        return may_ask_again(self, *ret_reason) ? ASK_AGAIN : NOT_HANDED_OVER;
+    *ret_reason = activation_error(self, answer, &owner);
+    if (*ret_reason != NULL)
+        return owner || may_take_longer(self) ? ASK_AGAIN : NOT_HANDED_OVER;
+    vr_job_result_string(self->job, "root_target",
+                         vr_json_text_in(json_node_get_object(answer), "root", ""));
+    return HANDED_OVER;
+}
+
+/* One attempt. NOT_HANDED_OVER only if the target can never become owner of this generation. Who
+ * wants to give up does not ask for it before the target has said that it took it already. */
 static HandOver
 try_hand_over(VrFailover *self, JsonNode *request, GError **error)
 {
-    gboolean give_up = !self->owned && g_cancellable_is_cancelled(vr_job_cancellable(self->job)) &&
-                       !vr_job_stopping(self->job);
-    g_autoptr(JsonNode) answer = NULL;
-    g_autoptr(GError) local = NULL;
+    gboolean give_up =
+        g_cancellable_is_cancelled(vr_job_cancellable(self->job)) && !vr_job_stopping(self->job);
+    g_autoptr(GError) reason = NULL;
     gboolean refused = FALSE;
+    HandOver result;
 
-    if (!give_up) {
-        answer =
-            vr_peer_client_action(self->peer, self->row->uuid, "activate", request, NULL, &local);
-        if (answer != NULL) {
-            gboolean owner = FALSE;
-            GError *not_yet = activation_error(answer, &owner);
-
-            self->owned = self->owned || owner;
-
-            if (not_yet == NULL) {
-                vr_job_result_string(self->job, "root_target",
-                                     vr_json_text_in(json_node_get_object(answer), "root", ""));
-                return HANDED_OVER;
-            }
-            g_propagate_error(error, not_yet);
-            return ASK_AGAIN;
-        }
-        if (may_ask_again(self, local)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return ASK_AGAIN;
-        }
-    }
-    if (!ask_to_refuse(self, &refused, error) || !refused)
+    self->answered = FALSE;
+    if (give_up && !ask_to_refuse(self, &refused, error))
         return ASK_AGAIN;
-    if (local == NULL)
+    if (refused) {
         (void) vr_failover_cancelled(self, error);
-    else
-        vr_set_error(error, VR_ERROR_TRANSIENT, "not-taken-over",
-                     "Remove the cause there, then fail over again.",
-                     "domain '%s': host '%s' could not take it over: %s", self->row->name,
-                     vr_peer_client_name(self->peer), local->message);
+        return NOT_HANDED_OVER;
+    }
+    result = ask_to_activate(self, request, &reason);
+    if (result == HANDED_OVER)
+        return HANDED_OVER;
+    if (result == ASK_AGAIN || !ask_to_refuse(self, &refused, error) || !refused) {
+        if (*error == NULL)
+            g_propagate_error(error, g_steal_pointer(&reason));
+        return ASK_AGAIN;
+    }
+    vr_set_error(error, VR_ERROR_TRANSIENT, "not-taken-over",
+                 "Remove the cause there, then fail over again.",
+                 "domain '%s': host '%s' could not take it over: %s", self->row->name,
+                 vr_peer_client_name(self->peer), reason->message);
     return NOT_HANDED_OVER;
 }
 
@@ -327,16 +348,22 @@ hand_over(VrFailover *self, GError **error)
 {
     for (guint tries = 0;; tries++) {
         g_autoptr(GError) local = NULL;
-        g_autoptr(JsonNode) request = hand_over_request(self, &local);
+        g_autoptr(JsonNode) request = NULL;
 
+        if (vr_failover_abandoned(self, error))
+            return FALSE;
+        request = hand_over_request(self, &local);
         switch (request != NULL ? try_hand_over(self, request, &local) : ASK_AGAIN) {
         case HANDED_OVER:
+            vr_failover_note_stuck(self, 0, NULL);
             vr_job_waiting(self->job, NULL);
             return TRUE;
         case NOT_HANDED_OVER:
+            vr_failover_note_stuck(self, 0, NULL);
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         case ASK_AGAIN:
+            vr_failover_note_stuck(self, tries, local);
             vr_job_waiting(self->job, local);
             break;
         }
@@ -367,10 +394,10 @@ undo(gpointer data, GError **error)
 const VrJobStepDef vr_job_failover_steps[] = {
     {"check", step_check, NULL, VR_JOB_STEP_LOOKS},
     {"catch up", step_catch_up, NULL, VR_JOB_STEP_LOOKS},
-    {"shut down", step_shut_down, undo, 0},
-    {"final replication", step_final, NULL, 0},
+    {"shut down", step_shut_down, undo, VR_JOB_STEP_LOOKS, VR_JOB_FAULT(VR_STEP_F1)},
+    {"final replication", step_final, NULL, VR_JOB_STEP_LOOKS, VR_JOB_FAULT(VR_STEP_F2)},
     {"hand over", step_hand_over, NULL, VR_JOB_STEP_NO_RETURN},
-    {"finish", step_finish, NULL, 0},
+    {"finish", step_finish, NULL, .fault = VR_JOB_FAULT(VR_STEP_F6)},
     {NULL},
 };
 
@@ -393,13 +420,18 @@ lead_guarded(VrFailover *self, GError **error)
     if (!load(self, error) ||
         !vr_state_transfer_get(self->app->state, self->row->uuid, &self->transfer, error))
         return FALSE;
-    if (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job))
+    if (self->row->state == VR_PROTECTION_FAILED_OVER && vr_job_resumed(self->job)) {
+        vr_failover_fence_anew(self);
         return TRUE;
+    }
     if (self->transfer != NULL) {
         self->ran = self->asked = self->transfer->ran;
         self->line = g_strdup(self->transfer->generation);
     }
-    return vr_job_run_steps(self->job, self, error);
+    if (!vr_failover_ended_by_force(self))
+        return vr_job_run_steps(self->job, self, error);
+    (void) vr_failover_abandoned(self, error);
+    return FALSE;
 }
 
 static gboolean

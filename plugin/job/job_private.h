@@ -29,6 +29,7 @@ struct _VrJob {
     JsonObject *result; /* owned */
     gboolean ended;
     gboolean undone;
+    gboolean begun; /* this run of the daemon has come to a step */
 };
 
 /** @row: (transfer full). One reference, for the caller. */
@@ -38,7 +39,7 @@ VrJob *vr_job_ref(VrJob *job);
 void vr_job_unref(VrJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrJob, vr_job_unref)
 
-/** How many steps, from the first on, are completed. */
+/** How many steps, from the first on, were completed once; one that looks may be at it again. */
 guint vr_job_steps_done(VrJob *job);
 
 /** Records how it ended. @error: NULL if @ok. FALSE if the database does not take it: repeat it, or

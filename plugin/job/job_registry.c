@@ -3,12 +3,16 @@
 
 #include <string.h>
 
+#include "plugin/log.h"
 #include "policies/error.h"
-#include "storage/json_util.h"
+#include "storage/util/json_util.h"
 
 #define LISTED_MAX 1000
 #define ENDED_KEPT 2000
+#define ENDED_KEPT_OF_PEER 200
 #define RECORD_AGAIN_US G_TIME_SPAN_SECOND
+#define YIELD_US (10 * G_TIME_SPAN_SECOND)
+#define CANCEL_KEY "cancel" /* in a job's result: somebody wants its end */
 
 struct _VrJobs {
     VrState *state;         /* borrowed */
@@ -20,6 +24,7 @@ struct _VrJobs {
     GCond ended;
     GHashTable *active;  /* owned: id -> VrJob (ref) */
     GPtrArray *finished; /* owned: VrJob (ref) whose threads are to be joined */
+    GHashTable *wanted;  /* owned: uuid -> nothing: somebody waits for one that yields */
     gboolean stopping;
 };
 
@@ -31,14 +36,45 @@ record_end(VrJob *job, gboolean ok, const GError *error)
         g_usleep(RECORD_AGAIN_US);
 }
 
+/* One that goes on, and cannot read what it is about to do or undo, is not over with that. */
+static gboolean
+may_begin_again(VrJob *job, const GError *error)
+{
+    gboolean stopping = vr_job_stopping(job);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
+
+    return job->resumed && !job->begun && !stopping &&
+           g_str_has_prefix(vr_error_slug(error), "state-");
+}
+
+static gboolean
+run_job(VrJob *job, gpointer app, GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+
+        if (job->kind->run(job, app, &local))
+            return TRUE;
+        if (local == NULL || !may_begin_again(job, local)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+        vr_job_waiting(job, local);
+        g_usleep(RECORD_AGAIN_US);
+    }
+}
+
 static gpointer
 job_thread(gpointer data)
 {
     VrJob *job = data;
     VrJobs *jobs = job->jobs;
     g_autoptr(GError) error = NULL;
-    gboolean ok = job->kind->run(job, jobs->app, &error);
+    gboolean ok;
 
+    if (job->row->origin != NULL)
+        vr_log_of_peer(job->row->origin);
+    ok = run_job(job, jobs->app, &error);
     if (!ok && error == NULL)
         vr_set_error(&error, VR_ERROR_INTERNAL, "internal", NULL, "job failed without an error");
     if (ok || !vr_job_goes_on(job, error)) {
@@ -73,6 +109,7 @@ vr_jobs_new(VrState *state, const VrJobKind *kinds, guint n_kinds, gpointer app)
     self->active =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, (GDestroyNotify) vr_job_unref);
     self->finished = g_ptr_array_new_with_free_func((GDestroyNotify) vr_job_unref);
+    self->wanted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return self;
 }
 
@@ -113,6 +150,7 @@ vr_jobs_free(VrJobs *self)
         return;
     g_hash_table_unref(self->active);
     g_ptr_array_unref(self->finished);
+    g_hash_table_unref(self->wanted);
     g_cond_clear(&self->ended);
     g_mutex_clear(&self->lock);
     g_free(self);
@@ -135,6 +173,8 @@ launch(VrJobs *self, const VrJobKind *kind, VrJobRow *row, gboolean resumed)
     VrJob *job = vr_job_new(self, self->state, kind, row, resumed);
 
     g_hash_table_insert(self->active, &row->id, job);
+    if (resumed && vr_job_result_get(job, CANCEL_KEY) != NULL)
+        g_cancellable_cancel(job->cancel);
     job->thread = g_thread_new(kind->name, job_thread, job);
 }
 
@@ -186,30 +226,114 @@ active_of(VrJobs *self, const char *uuid)
     return found;
 }
 
-/* FALSE with CONFLICT if a job other than @parent holds the protection: one that runs, or one of
- * before that is not resumed yet. */
 static gboolean
-is_free(VrJobs *self, gint64 parent, const char *uuid, const char *domain, GError **error)
+yields(VrJobs *self, const VrJobRow *row, const VrJobKind *to, const char *origin)
+{
+    const VrJobKind *kind = find_kind(self, row->kind);
+
+    return kind != NULL && to != NULL && kind->flags & VR_JOB_KIND_YIELDS &&
+           (to->flags & VR_JOB_KIND_URGENT || (row->origin != NULL && origin == NULL));
+}
+
+/* The job that holds it, one that yields only if no other does. *@ret_row NULL: none. */
+static gboolean
+find_holder(VrJobs *self, gint64 parent, const char *uuid, const VrJobKind *to, const char *origin,
+            VrJobRow **ret_row, gboolean *ret_yields, GError **error)
 {
     g_autoptr(GPtrArray) rows = vr_state_job_list(self->state, uuid, TRUE, LISTED_MAX, error);
     const VrJobRow *holder = NULL;
-    g_autofree char *action = NULL;
 
-    for (guint i = 0; rows != NULL && i < rows->len && holder == NULL; i++) {
+    *ret_yields = TRUE;
+    for (guint i = 0; rows != NULL && i < rows->len && *ret_yields; i++) {
         const VrJobRow *row = g_ptr_array_index(rows, i);
 
-        if (row->id != parent)
-            holder = row;
+        if (row->id == parent)
+            continue;
+        holder = row;
+        *ret_yields = yields(self, row, to, origin);
     }
-    if (rows == NULL || holder == NULL)
-        return rows != NULL;
-    action = g_strdup_printf("Wait with 'virt-replica job-wait %" G_GINT64_FORMAT
-                             "' or cancel it with job-cancel.",
-                             holder->id);
+    *ret_row = holder != NULL ? vr_state_job_get(self->state, holder->id, error) : NULL;
+    return rows != NULL && (holder == NULL || *ret_row != NULL);
+}
+
+static gboolean
+say_held(const VrJobRow *holder, const char *domain, GError **error)
+{
+    g_autofree char *action = g_strdup_printf("Wait with 'virt-replica job-wait %" G_GINT64_FORMAT
+                                              "' or cancel it with job-cancel.",
+                                              holder->id);
+
     vr_set_error(error, VR_ERROR_CONFLICT, "job-running", action,
                  "domain '%s': job %" G_GINT64_FORMAT " (%s) is at work on it", domain, holder->id,
                  holder->kind);
     return FALSE;
+}
+
+gboolean
+vr_jobs_check_free(VrJobs *self, gint64 parent, const char *kind, const char *uuid,
+                   const char *domain, GError **error)
+{
+    const VrJobKind *to = kind ? find_kind(self, kind) : NULL;
+    g_autoptr(VrJobRow) holder = NULL;
+    gboolean yielding;
+
+    return find_holder(self, parent, uuid, to, vr_log_peer(), &holder, &yielding, error) &&
+           (holder == NULL || yielding || say_held(holder, domain, error));
+}
+
+/* Waits, lock held, until those that yield have ended. FALSE also when the daemon is stopping. */
+static gboolean
+make_room(VrJobs *self, gint64 parent, const VrJobKind *to, const VrJobRow *row, GError **error)
+{
+    gint64 until = g_get_monotonic_time() + YIELD_US;
+
+    for (;;) {
+        g_autoptr(VrJobRow) holder = NULL;
+        gboolean yielding;
+        VrJob *job;
+
+        if (self->stopping) {
+            vr_set_error(error, VR_ERROR_UNREACHABLE, "stopping", "Try again when it runs.",
+                         "the daemon is stopping");
+            return FALSE;
+        }
+        if (!find_holder(self, parent, row->uuid, to, row->origin, &holder, &yielding, error))
+            return FALSE;
+        if (holder == NULL)
+            return TRUE;
+        job = yielding ? g_hash_table_lookup(self->active, &holder->id) : NULL;
+        if (job == NULL || g_get_monotonic_time() >= until)
+            return say_held(holder, row->domain, error);
+        g_cancellable_cancel(job->cancel);
+        (void) g_cond_wait_until(&self->ended, &self->lock, until);
+    }
+}
+
+/* Whoever had to yield does not begin anew before the one that it yielded to. */
+static gboolean
+take_room(VrJobs *self, gint64 parent, const VrJobKind *to, const VrJobRow *row, GError **error)
+{
+    gboolean ok, first;
+
+    if (to->flags & VR_JOB_KIND_YIELDS && g_hash_table_contains(self->wanted, row->uuid)) {
+        vr_set_error(error, VR_ERROR_CONFLICT, "job-running", "Try again when it has ended.",
+                     "domain '%s': another job is about to begin", row->domain);
+        return FALSE;
+    }
+    first = g_hash_table_add(self->wanted, g_strdup(row->uuid));
+    ok = make_room(self, parent, to, row, error);
+    if (first)
+        g_hash_table_remove(self->wanted, row->uuid);
+    return ok;
+}
+
+/* The peer that this thread works for, unless it is for a job of somebody else. (transfer full) */
+static char *
+origin_of(VrJobs *self, gint64 parent)
+{
+    g_autoptr(VrJobRow) row = parent != 0 ? vr_state_job_get(self->state, parent, NULL) : NULL;
+
+    return g_strdup(row != NULL ? row->origin : vr_log_peer());
 }
 
 static VrJobRow *
@@ -246,17 +370,13 @@ vr_jobs_start_child(VrJobs *self, gint64 parent, const char *kind_name, const ch
 
     g_return_val_if_fail(kind != NULL, FALSE);
     reap(self);
-    if (self->stopping) {
-        vr_set_error(error, VR_ERROR_UNREACHABLE, "stopping", "Try again when it runs.",
-                     "the daemon is stopping");
-        return FALSE;
-    }
-    if (!is_free(self, parent, uuid, domain, error))
-        return FALSE;
     row = new_row(parent, kind_name, uuid, domain, args);
+    row->origin = origin_of(self, parent);
+    if (!take_room(self, parent, kind, row, error))
+        return FALSE;
     if (!vr_state_job_insert(self->state, row, error))
         return FALSE;
-    (void) vr_state_job_prune(self->state, ENDED_KEPT, NULL);
+    (void) vr_state_job_prune(self->state, ENDED_KEPT, ENDED_KEPT_OF_PEER, NULL);
     *ret_id = row->id;
     launch(self, kind, g_steal_pointer(&row), FALSE);
     return TRUE;
@@ -309,8 +429,12 @@ vr_jobs_running(VrJobs *self, const char *uuid)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     VrJob *job = active_of(self, uuid);
+    g_autoptr(VrJobRow) row = NULL;
+    gboolean yielding;
 
-    return job ? job->row->id : 0;
+    if (job != NULL)
+        return job->row->id;
+    return find_holder(self, 0, uuid, NULL, NULL, &row, &yielding, NULL) && row ? row->id : 0;
 }
 
 gint64
@@ -324,7 +448,7 @@ vr_jobs_find(VrJobs *self, const char *uuid, const char *kind)
         if (strcmp(row->kind, kind) == 0)
             return row->id;
     }
-    return 0;
+    return rows != NULL ? 0 : -1;
 }
 
 guint
@@ -347,20 +471,40 @@ vr_jobs_wait(VrJobs *self, gint64 id, double seconds)
     }
 }
 
+/* Lock held, so that it is not resumed meanwhile. */
+static gboolean
+cancel_row(VrJobs *self, VrJobRow *row, GError **error)
+{
+    g_autoptr(JsonNode) node = row->result ? json_from_string(row->result, NULL) : NULL;
+    JsonObject *known = vr_json_as_object(node);
+    g_autoptr(JsonObject) result = known ? json_object_ref(known) : json_object_new();
+
+    json_object_set_string_member(result, CANCEL_KEY, "yes");
+    g_free(row->result);
+    row->result = vr_json_object_to_text(result);
+    return vr_state_job_update(self->state, row, error);
+}
+
 gboolean
 vr_jobs_cancel(VrJobs *self, gint64 id, GError **error)
 {
-    g_autoptr(VrJob) job = lookup_active(self, id);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    VrJob *job = g_hash_table_lookup(self->active, &id);
     g_autoptr(VrJobRow) row = NULL;
 
     if (job != NULL) {
+        vr_job_result_string(job, CANCEL_KEY, "yes");
+        vr_job_save(job);
         g_cancellable_cancel(job->cancel);
         return TRUE;
     }
     row = vr_state_job_get(self->state, id, error);
-    if (row != NULL)
-        vr_set_error(error, VR_ERROR_REFUSED, "job-ended", NULL,
-                     "job %" G_GINT64_FORMAT " has ended: %s", id, vr_job_state_name(row->state));
+    if (row == NULL)
+        return FALSE;
+    if (row->ended_us == 0)
+        return cancel_row(self, row, error);
+    vr_set_error(error, VR_ERROR_REFUSED, "job-ended", NULL,
+                 "job %" G_GINT64_FORMAT " has ended: %s", id, vr_job_state_name(row->state));
     return FALSE;
 }
 

@@ -22,7 +22,7 @@ extern const VrJobStepDef vr_job_verify_steps[];
 gboolean vr_job_protect_run(VrJob *job, gpointer app, GError **error);
 /** args: quiesce. */
 gboolean vr_job_sync_run(VrJob *job, gpointer app, GError **error);
-/** args: keep_replica. */
+/** args: keep_replica, force. */
 gboolean vr_job_unprotect_run(VrJob *job, gpointer app, GError **error);
 /** args: number (0: the newest RP). On the target it reads, on the source it asks the target and
  * follows. Fails with "replica-damaged" if the RP is not what was proven. */
@@ -37,7 +37,8 @@ gboolean vr_job_activate_run(VrJob *job, gpointer app, GError **error);
 /** Takes the protection's guard for @job, waiting for a cycle under way. */
 gboolean vr_job_take_guard(VrJob *job, VrApp *app, GError **error);
 
-/** vr_exclusive_begin() for @job; vr_exclusive_end() ends it. */
+/** vr_exclusive_begin() for @job; vr_exclusive_end() ends it. Cancelling ends the wait of a job
+ * that begins; one that goes on after a restart must get to where it can be taken back. */
 gboolean vr_job_take_exclusive(VrJob *job, VrApp *app, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /** Removes what this host, the source, holds for a protection: jobs, checkpoints, bitmaps, scratch,

@@ -4,9 +4,10 @@
 #include <string.h>
 
 #include "policies/error.h"
-#include "storage/error_json.h"
-#include "storage/json_util.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/json_util.h"
 
+#define STATE_MAX 32
 #define ASK_AGAIN_US (G_TIME_SPAN_MILLISECOND * 300)
 
 gint64
@@ -22,33 +23,42 @@ vr_remote_job_id(JsonNode *answer, const VrPeerClient *peer, GError **error)
     return 0;
 }
 
-void
-vr_remote_job_show_progress(VrJob *job, JsonObject *object)
+gboolean
+vr_remote_job_show_progress(VrJob *job, JsonObject *object, GError **error)
 {
     VrCopyProgress *progress = vr_job_progress(job);
-    double fraction = json_object_get_double_member_with_default(object, "progress", 0);
-    guint64 read = 0;
+    double fraction;
+    guint64 read, total;
 
-    (void) vr_json_uint(object, "bytes_read", G_MAXINT64, &read, NULL);
-    __atomic_store_n(&progress->total, 1000000, __ATOMIC_RELAXED);
-    __atomic_store_n(&progress->done, (guint64) (CLAMP(fraction, 0, 1) * 1000000),
+    if (!vr_json_double_opt(object, "progress", 0, &fraction, error) ||
+        !vr_json_uint_opt(object, "bytes_read", G_MAXINT64, 0, &read, error) ||
+        !vr_json_uint_opt(object, "bytes_total", G_MAXINT64, read, &total, error))
+        return FALSE;
+    __atomic_store_n(&progress->total, total, __ATOMIC_RELAXED);
+    __atomic_store_n(&progress->done, (guint64) (CLAMP(fraction, 0, 1) * (double) total),
                      __ATOMIC_RELAXED);
     __atomic_store_n(&progress->read, read, __ATOMIC_RELAXED);
+    return TRUE;
 }
 
-/* TRUE when it has ended; @error set unless it completed. */
+/* TRUE when it has ended, or the peer does not say what it does; @error set unless it completed. */
 static gboolean
-has_ended(JsonObject *object, GError **error)
+has_ended(JsonObject *object, const VrPeerClient *peer, GError **error)
 {
-    const char *state = vr_json_text_in(object, "state", "");
-    JsonObject *cause = vr_json_object_in(object, "error");
+    const char *name = vr_peer_client_name(peer);
+    g_autofree char *shown = g_strdup_printf("peer '%s'", name);
+    JsonObject *cause, *result;
+    const char *state = vr_json_string(object, "state", STATE_MAX, error);
 
+    if (state == NULL || !vr_json_object_opt(object, "error", &cause, error) ||
+        !vr_json_object_opt(object, "result", &result, error))
+        return TRUE;
     if (strcmp(state, "completed") == 0)
         return TRUE;
     if (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0)
         return FALSE;
     g_propagate_error(error, cause != NULL
-                                 ? vr_error_from_json_object(cause)
+                                 ? vr_error_from_peer(cause, name, shown)
                                  : vr_error_new(VR_ERROR_INTERNAL, "bad-message", NULL,
                                                 "the job failed on the peer without an error"));
     return TRUE;
@@ -82,9 +92,7 @@ vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, VrRemoteJobLook 
         g_autoptr(JsonNode) node = vr_peer_client_job(peer, id, cancel, &local);
         JsonObject *object = vr_json_as_object(node);
 
-        if (object != NULL)
-            look(job, object);
-        if (object != NULL && has_ended(object, &local)) {
+        if (object != NULL && (!look(job, object, &local) || has_ended(object, peer, &local))) {
             *ret_answer = g_steal_pointer(&node);
             if (local == NULL)
                 return TRUE;

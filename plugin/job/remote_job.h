@@ -5,8 +5,9 @@
 
 G_BEGIN_DECLS
 
-/** Shows in @job how the other one, @theirs as its host answers, is getting on. */
-typedef void (*VrRemoteJobLook)(VrJob *job, JsonObject *theirs);
+/** Shows in @job how the other one, @theirs as its host answers, is getting on. Errors: INVALID
+ * "bad-message". */
+typedef gboolean (*VrRemoteJobLook)(VrJob *job, JsonObject *theirs, GError **error);
 
 /**
  * vr_remote_job_follow:
@@ -17,14 +18,14 @@ typedef void (*VrRemoteJobLook)(VrJob *job, JsonObject *theirs);
  * @ret_answer: (transfer full): the other job as it ended; also after an error of it
  *
  * Waits for its end in the job's thread; a peer that cannot be reached for a while is asked again.
- * TRUE if it completed. Errors: those of the other job; CANCELLED; those of the peer that repeating
- * does not mend.
+ * TRUE if it completed. Errors: those of the other job (vr_error_from_peer()); CANCELLED: ours is;
+ * those of the peer that repeating does not mend, among them INVALID "bad-message".
  */
 gboolean vr_remote_job_follow(VrJob *job, VrPeerClient *peer, gint64 id, VrRemoteJobLook look,
                               const char *cancel_action, JsonNode **ret_answer, GError **error);
 
 /** A look for jobs that read or send: progress and bytes read. */
-void vr_remote_job_show_progress(VrJob *job, JsonObject *theirs);
+gboolean vr_remote_job_show_progress(VrJob *job, JsonObject *theirs, GError **error);
 
 /** {"job": N} of an answer of @peer; 0 with @error. */
 gint64 vr_remote_job_id(JsonNode *answer, const VrPeerClient *peer, GError **error);

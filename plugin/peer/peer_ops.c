@@ -6,6 +6,7 @@
 #include "plugin/check.h"
 #include "plugin/ownership_compare.h"
 #include "plugin/peer/peer_replica.h"
+#include "plugin/peer/peer_room.h"
 #include "plugin/peer/peer_verify.h"
 #include "plugin/target/activation.h"
 #include "plugin/target/boot.h"
@@ -13,17 +14,8 @@
 #include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/ids.h"
-#include "storage/file_util.h"
-#include "storage/json_util.h"
-
-static JsonNode *
-empty_object(void)
-{
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, json_object_new());
-    return node;
-}
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
 
 static JsonNode *
 check(gpointer data, const char *peer, JsonNode *request, GError **error)
@@ -48,9 +40,9 @@ protection_delete(gpointer data, const char *peer G_GNUC_UNUSED, const char *uui
 static JsonNode *
 finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
 {
-    VrReplica *replica = vr_replicas_get(app->replicas, uuid, error);
-    g_autoptr(VrRecoveryPoint) head = replica ? vr_replica_head(replica, error) : NULL;
-    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
+    VrReplica *replica = row ? vr_replicas_get(app->replicas, uuid, error) : NULL;
+    g_autoptr(VrRecoveryPoint) head = replica ? vr_peer_head(app, row, replica, error) : NULL;
     g_autoptr(JsonNode) sent = row && row->networks ? json_from_string(row->networks, NULL) : NULL;
     g_autofree char *xml = head ? vr_replica_domain_xml(replica, head->number, error) : NULL;
     g_autoptr(VrDomainModel) model = xml ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
@@ -60,11 +52,12 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
     g_autoptr(VrFindings) findings = vr_findings_new();
     gboolean ok = networks != NULL &&
                   vr_target_check_domain(app, model, networks, findings, error) &&
-                  vr_check_passed(findings, model->name, error);
+                  vr_target_check_taken(app, uuid, row->name, findings, error) &&
+                  vr_check_passed(findings, row->name, error);
 
     if (replica != NULL)
         vr_replicas_put(app->replicas, replica);
-    return ok ? empty_object() : NULL;
+    return ok ? vr_json_node(json_object_new()) : NULL;
 }
 
 /* A message of the peer alone never stops a guest of this host. */
@@ -94,7 +87,7 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
     JsonObject *asked = vr_json_as_object(request);
     JsonObject *args;
     JsonObject *reply;
-    JsonNode *node;
+    gboolean force, no_verify;
     gint64 id;
 
     if (row == NULL)
@@ -106,16 +99,17 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
     }
     if (!consents(app, row, error))
         return NULL;
+    if (!vr_json_bool_opt(asked, "force", FALSE, &force, error) ||
+        !vr_json_bool_opt(asked, "no_verify", FALSE, &no_verify, error))
+        return NULL;
     args = json_object_new();
-    json_object_set_boolean_member(args, "force", vr_json_true_in(asked, "force"));
-    json_object_set_boolean_member(args, "no_verify", vr_json_true_in(asked, "no_verify"));
+    json_object_set_boolean_member(args, "force", force);
+    json_object_set_boolean_member(args, "no_verify", no_verify);
     if (!vr_jobs_start(app->jobs, "failover", uuid, row->name, args, &id, error))
         return NULL;
     reply = json_object_new();
     json_object_set_int_member(reply, "job", id);
-    node = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(node, reply);
-    return node;
+    return vr_json_node(reply);
 }
 
 static JsonNode *
@@ -125,7 +119,7 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
     VrApp *app = data;
 
     if (strcmp(name, "known") == 0)
-        return empty_object();
+        return vr_json_node(json_object_new());
     if (strcmp(name, "compare") == 0)
         return vr_ownership_answer(app, uuid, request, error);
     if (strcmp(name, "finalize") == 0)
@@ -147,7 +141,8 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
     return NULL;
 }
 
-/* Only jobs of protections shared with that peer. */
+/* Only jobs of protections shared with that peer, and of these those that it ordered, or joined: a
+ * verify. */
 static JsonNode *
 job(gpointer data, const char *peer, gint64 id, GError **error)
 {
@@ -158,7 +153,8 @@ job(gpointer data, const char *peer, gint64 id, GError **error)
 
     if (row == NULL)
         return NULL;
-    if (protection == NULL || strcmp(protection->peer, peer) != 0) {
+    if (protection == NULL || strcmp(protection->peer, peer) != 0 ||
+        (g_strcmp0(row->origin, peer) != 0 && strcmp(row->kind, "verify") != 0)) {
         vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-job", NULL,
                      "there is no job %" G_GINT64_FORMAT, id);
         return NULL;
@@ -183,12 +179,8 @@ replica(gpointer data, const char *uuid, const char *peer G_GNUC_UNUSED, const c
             row->name, app->config->name);
         return NULL;
     }
-    if (generation != NULL && row->kept_until_us != 0) {
-        vr_set_error(error, VR_ERROR_REFUSED, "replica-kept", "Protect the domain again.",
-                     "domain '%s': its replication to host '%s' was ended", row->name,
-                     app->config->name);
+    if (generation != NULL && !vr_peer_replica_check_going(app, row, error))
         return NULL;
-    }
     if (generation != NULL && row->state == VR_PROTECTION_FAILED_OVER) {
         vr_set_error(error, VR_ERROR_REFUSED, "failed-over", NULL,
                      "domain '%s' was failed over to host '%s'", row->name, app->config->name);
@@ -203,6 +195,53 @@ make_room(VrApp *app, const char *uuid)
 {
     vr_replicas_retain(app->replicas, uuid);
     return FALSE;
+}
+
+guint64
+vr_peer_ops_room(gpointer data, const VrProtection *row)
+{
+    const VrApp *app = data;
+    VrStoreRow *store = vr_state_store_get(app->state, row->store, NULL);
+    g_autofree char *dir = store ? g_build_filename(store->path, row->uuid, NULL) : NULL;
+    g_autofree char *manifests = vr_app_manifest_dir(app, row->uuid);
+
+    vr_store_row_free(store);
+    return dir ? vr_peer_room_held(dir, manifests) : 0;
+}
+
+static gboolean
+cycle_begins(gpointer data, const char *uuid, const char *peer, const VrCycleBegin *begin,
+             guint64 bytes, GError **error)
+{
+    VrApp *app = data;
+
+    return vr_replicas_check_behind(app->replicas, uuid, app->config->name, error) &&
+           (vr_peer_quota_prepare(app->quota, peer, uuid, begin->disks->len, bytes, error) ||
+            make_room(app, uuid));
+}
+
+static gboolean
+reserve(gpointer data, const char *uuid, const char *peer, guint64 bytes, GError **error)
+{
+    VrApp *app = data;
+
+    return vr_peer_quota_reserve(app->quota, peer, bytes, error) || make_room(app, uuid);
+}
+
+static void
+release(gpointer data, const char *peer, guint64 bytes)
+{
+    VrApp *app = data;
+
+    vr_peer_quota_release(app->quota, peer, bytes);
+}
+
+static void
+charge(gpointer data, const char *uuid, const char *peer, const char *cycle, guint64 bytes)
+{
+    VrApp *app = data;
+
+    vr_peer_quota_charge(app->quota, peer, uuid, cycle, bytes);
 }
 
 static gboolean
@@ -231,15 +270,6 @@ replica_done(gpointer data, VrReplica *done)
     vr_replicas_put(app->replicas, done);
 }
 
-static gboolean
-same_as_head(VrReplica *commit_to, const char *xml)
-{
-    g_autoptr(VrRecoveryPoint) head = vr_replica_head(commit_to, NULL);
-    g_autofree char *before = head ? vr_replica_domain_xml(commit_to, head->number, NULL) : NULL;
-
-    return g_strcmp0(before, xml) == 0;
-}
-
 static char **
 attachment_names(const VrCycleCommit *commit)
 {
@@ -259,16 +289,23 @@ may_commit(gpointer data, const char *uuid, VrReplica *commit_to, const VrCycleC
 {
     VrApp *app = data;
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
-    g_auto(GStrv) disks = row ? vr_replica_cycle_disks(commit_to, commit->cycle) : NULL;
-    g_auto(GStrv) attachments = attachment_names(commit);
+    g_auto(GStrv) own_disks = NULL;
+    g_auto(GStrv) own_attachments = attachment_names(commit);
+    const char *const *disks;
+    const char *const *attachments = (const char *const *) own_attachments;
     g_autoptr(GError) local = NULL;
 
-    if (row == NULL)
+    /* What is not open now may be when it is committed, and nobody would have judged it. */
+    if (row == NULL || !vr_replica_cycle_disks(commit_to, commit->cycle, &own_disks, error))
         return FALSE;
-    if (disks == NULL || same_as_head(commit_to, commit->domain_xml) ||
-        vr_boot_check_definition(app, row, commit->domain_xml, (const char *const *) disks,
-                                 (const char *const *) attachments, &local))
+    disks = (const char *const *) own_disks;
+    if (disks == NULL ||
+        vr_checked_definitions_has(app->checked, uuid, commit->domain_xml, disks, attachments))
         return TRUE;
+    if (vr_boot_check_definition(app, row, commit->domain_xml, disks, attachments, &local)) {
+        vr_checked_definitions_put(app->checked, uuid, commit->domain_xml, disks, attachments);
+        return TRUE;
+    }
     if (vr_error_is_transient(local))
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&local));
@@ -295,6 +332,10 @@ const VrPeerServerOps vr_peer_ops = {
     .action = action,
     .job = job,
     .replica = replica,
+    .cycle_begins = cycle_begins,
+    .reserve = reserve,
+    .release = release,
+    .charge = charge,
     .cycle_begun = cycle_begun,
     .cycle_grows = cycle_grows,
     .replica_done = replica_done,

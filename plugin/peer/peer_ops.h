@@ -9,4 +9,7 @@ G_BEGIN_DECLS
 /** SECTION: what this daemon does for its peers; the functions get the VrApp as data. */
 extern const VrPeerServerOps vr_peer_ops;
 
+/** A VrPeerQuotaRoom. @data: the VrApp */
+guint64 vr_peer_ops_room(gpointer data, const VrProtection *row);
+
 G_END_DECLS

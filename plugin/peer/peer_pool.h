@@ -2,8 +2,8 @@
 #pragma once
 
 #include "plugin/identity.h"
-#include "storage/peer_client.h"
-#include "storage/state_peer.h"
+#include "storage/wire/peer_client.h"
+#include "storage/state/state_peer.h"
 
 G_BEGIN_DECLS
 

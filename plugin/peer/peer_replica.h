@@ -2,6 +2,7 @@
 #pragma once
 
 #include "plugin/app.h"
+#include "policies/said.h"
 
 G_BEGIN_DECLS
 
@@ -31,6 +32,14 @@ G_BEGIN_DECLS
 JsonNode *vr_peer_replica_put(VrApp *app, const char *peer, const char *uuid, JsonNode *request,
                               GError **error);
 
+/** Whether it is a replica that this host does not run, nor is about to. Otherwise REFUSED
+ * "not-target", or @slug for one that was failed over. */
+gboolean vr_peer_replica_check_role(VrApp *app, const VrProtection *row, const char *slug,
+                                    GError **error);
+
+/** FALSE with REFUSED "replica-kept" if its replication was ended and it is kept. */
+gboolean vr_peer_replica_check_going(VrApp *app, const VrProtection *row, GError **error);
+
 /**
  * vr_peer_replica_end:
  * @keep: without end
@@ -45,7 +54,12 @@ JsonNode *vr_peer_replica_end(VrApp *app, const char *uuid, gboolean keep, GErro
  * vr_peer_replica_end(). */
 gboolean vr_peer_replica_drop(VrApp *app, const char *uuid, GError **error);
 
-/** Drops the kept replicas whose time is over. Errors are logged and the next call tries again. */
-void vr_peer_replica_drop_due(VrApp *app, gint64 now_us);
+/** The operator's word, for a domain that was failed over to this host and whose old host is gone:
+ * its protection ends, domain and files stay as they are. Errors: REFUSED "not-failed-over". */
+gboolean vr_peer_replica_let_go(VrApp *app, const char *uuid, GError **error);
+
+/** Drops the kept replicas whose time is over. Errors are logged when they are new to @said, and
+ * the next call tries again. */
+void vr_peer_replica_drop_due(VrApp *app, VrSaid *said, gint64 now_us);
 
 G_END_DECLS

@@ -2,12 +2,13 @@
 /* Cycles and replica data: every handler asks for the replica of "{uuid}" first, which checks peer
  * and role, and every id from the path or query is checked before it reaches the replica. */
 #include <string.h>
-#include <sys/stat.h>
 
+#include "plugin/peer/peer_room.h"
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
+#include "storage/replica/replica_verify.h"
 #include "policies/ids.h"
-#include "storage/peer_client.h"
+#include "storage/wire/peer_client.h"
 
 #define RECORDS_MAX 65536
 #define RECORDS_MEMORY ((guint64) 2 * RECORDS_MAX * 24)
@@ -144,6 +145,20 @@ set_rp_member(JsonNode *node, VrRecoveryPoint *rp)
     vr_recovery_point_free(rp);
 }
 
+/* Damage that is known may be over (a file system is mounted again): whoever asks for the newest
+ * one begins a cycle, which would compare whole disks for it. */
+static VrRecoveryPoint *
+head_as_it_is(VrReplica *replica, GError **error)
+{
+    g_autoptr(VrRecoveryPoint) head =
+        vr_replica_check_there(replica, error) ? vr_replica_head(replica, error) : NULL;
+
+    if (!head || !head->damaged_disk)
+        return g_steal_pointer(&head);
+    (void) vr_replica_check_chain(replica, head->number, NULL);
+    return vr_replica_head(replica, error);
+}
+
 static gboolean
 handle_head(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
@@ -154,7 +169,7 @@ handle_head(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
 
     if (!open_replica(data, request, NULL, &guard, error))
         return FALSE;
-    rp = vr_replica_head(guard.replica, &local);
+    rp = head_as_it_is(guard.replica, &local);
     if (local) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
@@ -193,6 +208,28 @@ handle_rps(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
     return TRUE;
 }
 
+/* Before anything of the cycle is made there is room for it. */
+static gboolean
+begin_within_quota(VrPeerServer *self, const VrHttpRequest *request, VrReplica *replica,
+                   const VrCycleBegin *begin, guint64 *ret_held, GError **error)
+{
+    const char *uuid = vr_http_request_param(request, "uuid");
+    const char *peer = vr_http_request_peer(request);
+    guint64 room = vr_peer_room_of_begin(begin);
+    gboolean ok;
+
+    if (self->ops->cycle_begins &&
+        !self->ops->cycle_begins(self->data, uuid, peer, begin, room, error))
+        return FALSE;
+    ok = vr_replica_begin(replica, begin, ret_held, error) &&
+         (!self->ops->cycle_begun ||
+          self->ops->cycle_begun(self->data, uuid, peer, begin->cycle,
+                                 *ret_held * VR_CHUNK_SIZE + room, error));
+    if (self->ops->cycle_begins)
+        self->ops->release(self->data, peer, room);
+    return ok;
+}
+
 static gboolean
 handle_begin(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
@@ -206,11 +243,7 @@ handle_begin(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GE
         return FALSE;
     begin = vr_cycle_begin_from_json(vr_http_request_json(request), error);
     if (!begin || !open_replica(data, request, begin->generation, &guard, error) ||
-        !vr_replica_begin(guard.replica, begin, &held, error) ||
-        (self->ops->cycle_begun &&
-         !self->ops->cycle_begun(self->data, vr_http_request_param(request, "uuid"),
-                                 vr_http_request_peer(request), begin->cycle, held * VR_CHUNK_SIZE,
-                                 error)))
+        !begin_within_quota(self, request, guard.replica, begin, &held, error))
         return FALSE;
     node = vr_peer_route_empty();
     json_object_set_int_member(json_node_get_object(node), "held", (gint64) held);
@@ -304,11 +337,54 @@ admit_to_cycle(const VrHttpRequest *request, gpointer data, char **ret_spool_dir
     return *ret_spool_dir != NULL;
 }
 
-/* And the content has a digest for a name. */
+/* What the body of a request may take, until the request is over. */
+typedef struct {
+    const VrPeerServer *server; /* borrowed */
+    char *peer;                 /* owned */
+    guint64 bytes;
+} Reservation;
+
+static void
+reservation_free(gpointer data)
+{
+    Reservation *self = data;
+
+    self->server->ops->release(self->server->data, self->peer, self->bytes);
+    g_free(self->peer);
+    g_free(self);
+}
+
+static gboolean
+reserve_body(const VrHttpRequest *request, const VrPeerServer *server, GError **error)
+{
+    const char *peer = vr_http_request_peer(request);
+    guint64 bytes = vr_http_request_length(request);
+    Reservation *self;
+
+    if (!server->ops->reserve)
+        return TRUE;
+    if (!server->ops->reserve(server->data, vr_http_request_param(request, "uuid"), peer, bytes,
+                              error))
+        return FALSE;
+    self = g_new0(Reservation, 1);
+    self->server = server;
+    self->peer = g_strdup(peer);
+    self->bytes = bytes;
+    vr_http_request_keep(request, self, reservation_free);
+    return TRUE;
+}
+
+/* And the content has a digest for a name, and room. */
 static gboolean
 admit_attachment(const VrHttpRequest *request, gpointer data, char **ret_spool_dir, GError **error)
 {
-    return digest_of(request, error) && admit_to_cycle(request, data, ret_spool_dir, error);
+    g_autofree char *dir = NULL;
+
+    if (!digest_of(request, error) || !admit_to_cycle(request, data, &dir, error) ||
+        !reserve_body(request, data, error))
+        return FALSE;
+    *ret_spool_dir = g_steal_pointer(&dir);
+    return TRUE;
 }
 
 static gboolean
@@ -343,12 +419,17 @@ handle_has_attachment(const VrHttpRequest *request, VrHttpReply *reply, gpointer
     return TRUE;
 }
 
-static guint64
-file_bytes(int fd)
+/* What was reserved for the body is the cycle's from now on. */
+static void
+charge_body(const VrHttpRequest *request, const char *cycle)
 {
-    struct stat st;
+    Reservation *self = vr_http_request_kept(request);
 
-    return fstat(fd, &st) == 0 ? (guint64) st.st_size : 0;
+    if (!self)
+        return;
+    self->server->ops->charge(self->server->data, vr_http_request_param(request, "uuid"),
+                              self->peer, cycle, self->bytes);
+    self->bytes = 0;
 }
 
 static gboolean
@@ -359,10 +440,11 @@ handle_put_attachment(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UN
     const char *sha256 = cycle ? digest_of(request, error) : NULL;
     g_auto(Guard) guard = {0};
 
-    return sha256 && open_replica_to_write(data, request, &guard, error) &&
-           (vr_replica_has_attachment(guard.replica, sha256) ||
-            may_grow(&guard, request, cycle, file_bytes(vr_http_request_fd(request)), error)) &&
-           vr_replica_put_attachment(guard.replica, cycle, sha256, vr_http_request_fd(request),
+    if (!sha256 || !open_replica_to_write(data, request, &guard, error))
+        return FALSE;
+    if (!vr_replica_has_attachment(guard.replica, sha256))
+        charge_body(request, cycle);
+    return vr_replica_put_attachment(guard.replica, cycle, sha256, vr_http_request_fd(request),
                                      error);
 }
 
@@ -374,6 +456,7 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
     g_auto(Guard) guard = {0};
     g_autoptr(VrCycleCommit) commit = NULL;
     g_autoptr(VrRecoveryPoint) rp = NULL;
+    g_autoptr(VrRecoveryPoint) head = NULL; /* with what is known of layers below it */
 
     if (!cycle || !vr_http_request_object(request, error))
         return FALSE;
@@ -392,7 +475,9 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
         return FALSE;
     if (self->ops->cycle_committed)
         self->ops->cycle_committed(self->data, vr_http_request_param(request, "uuid"), rp);
-    vr_http_reply_json(reply, 200, vr_recovery_point_to_json(rp));
+    head = vr_replica_head(guard.replica, NULL);
+    vr_http_reply_json(reply, 200,
+                       vr_recovery_point_to_json(head && head->number == rp->number ? head : rp));
     return TRUE;
 }
 

@@ -7,10 +7,10 @@
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
 #include "policies/ids.h"
-#include "storage/file_util.h"
-#include "storage/http.h"
-#include "storage/json_util.h"
-#include "storage/state_peer.h"
+#include "storage/util/file_util.h"
+#include "storage/wire/http.h"
+#include "storage/util/json_util.h"
+#include "storage/state/state_peer.h"
 
 #define WRONG_DELAY_US (200 * 1000)
 #define ADDRESS_MAX 260
@@ -92,7 +92,8 @@ check_proof(VrPeerServer *self, const Join *join, const char *client, GError **e
     return TRUE;
 }
 
-/* The token is used up only if the peer is really stored. */
+/* The token is used up only if the peer is really stored. A wrong one is seen before a transaction
+ * takes the database from others. */
 static gboolean
 store_peer(VrPeerServer *self, const Join *join, const char *client, GError **error)
 {
@@ -108,7 +109,8 @@ store_peer(VrPeerServer *self, const Join *join, const char *client, GError **er
         .last_seen_us = now_us,
     };
 
-    if (!vr_state_begin(self->state, error))
+    if (!vr_state_invite_check(self->state, hash, now_us, error) ||
+        !vr_state_begin(self->state, error))
         return FALSE;
     if (vr_state_invite_use(self->state, hash, now_us, &invited_as, &networks, error)) {
         if (invited_as)
@@ -123,9 +125,9 @@ store_peer(VrPeerServer *self, const Join *join, const char *client, GError **er
 }
 
 static void
-note_wrong(VrPeerServer *self, const char *remote, const char *client)
+note_wrong(VrPeerServer *self, const char *remote)
 {
-    vr_join_limit_wrong(self->join_limit, remote, client, g_get_monotonic_time());
+    vr_join_limit_wrong(self->join_limit, remote, g_get_monotonic_time());
     g_usleep(WRONG_DELAY_US);
 }
 
@@ -140,12 +142,12 @@ handle_join(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     g_auto(Join) join = {0};
     JsonNode *node;
 
-    if (!vr_join_limit_check(self->join_limit, remote, client, g_get_monotonic_time(), error))
+    if (!vr_join_limit_check(self->join_limit, remote, g_get_monotonic_time(), error))
         return FALSE;
     if (!read_join(request, &join, &local) || !check_proof(self, &join, client, &local) ||
         !store_peer(self, &join, client, &local)) {
         if (g_error_matches(local, VR_ERROR, VR_ERROR_AUTH))
-            note_wrong(self, remote, client);
+            note_wrong(self, remote);
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }

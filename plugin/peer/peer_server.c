@@ -5,7 +5,8 @@
 #include "plugin/peer/peer_server_private.h"
 #include "policies/error.h"
 #include "policies/ids.h"
-#include "storage/state_peer.h"
+#include "storage/state/state_peer.h"
+#include "storage/util/json_util.h"
 
 /* How often "last seen" is written for one peer: each write is a synced transaction. */
 #define SEEN_INTERVAL_US (60 * G_USEC_PER_SEC)
@@ -142,8 +143,5 @@ vr_peer_route_protection(VrPeerServer *self, const VrHttpRequest *request, gbool
 JsonNode *
 vr_peer_route_empty(void)
 {
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, json_object_new());
-    return node;
+    return vr_json_node(json_object_new());
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "plugin/identity.h"
-#include "storage/cycle.h"
-#include "storage/replica.h"
-#include "storage/state.h"
+#include "storage/wire/cycle.h"
+#include "storage/replica/replica.h"
+#include "storage/state/state.h"
 
 G_BEGIN_DECLS
 
@@ -50,6 +50,18 @@ typedef struct {
                             const VrRecoveryPoint *rp); /* nullable */
     /** A new peer was pinned. */
     void (*peer_joined)(gpointer data, const char *fingerprint); /* nullable */
+    /** A cycle is about to begin, and nothing of it was made yet. NO_SPACE, REFUSED: the peer has
+     * used up what it may have. What it takes is reserved until released. */
+    gboolean (*cycle_begins)(gpointer data, const char *uuid, const char *peer,
+                             const VrCycleBegin *begin, guint64 bytes,
+                             GError **error); /* nullable */
+    /** @bytes are about to come which no cycle was charged for. NO_SPACE likewise. */
+    gboolean (*reserve)(gpointer data, const char *uuid, const char *peer, guint64 bytes,
+                        GError **error); /* nullable */
+    /** With the two before: what was reserved is given back, or becomes the cycle's. */
+    void (*release)(gpointer data, const char *peer, guint64 bytes);
+    void (*charge)(gpointer data, const char *uuid, const char *peer, const char *cycle,
+                   guint64 bytes);
     /** @cycle began and holds @held bytes already. NO_SPACE: the peer has used up what it may have.
      */
     gboolean (*cycle_begun)(gpointer data, const char *uuid, const char *peer, const char *cycle,

@@ -4,7 +4,7 @@
 #include "plugin/http/http_server.h"
 #include "plugin/peer/join_limit.h"
 #include "plugin/peer/peer_server.h"
-#include "storage/state_protection.h"
+#include "storage/state/state_protection.h"
 
 G_BEGIN_DECLS
 

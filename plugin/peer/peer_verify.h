@@ -8,6 +8,10 @@ G_BEGIN_DECLS
 /** SECTION: what the source of a protection may ask about the replica that this host stores. Each
  * is short: what takes long is a job here, whose number is answered ("job"). */
 
+/** The newest RP of the replica of @row. REFUSED "no-recovery-point". (transfer full) */
+VrRecoveryPoint *vr_peer_head(const VrApp *app, const VrProtection *row, VrReplica *replica,
+                              GError **error);
+
 /** {"number"}: a job that reads the RP (0: the newest). One that is at it already is answered. */
 JsonNode *vr_peer_verify(VrApp *app, const char *uuid, JsonNode *request, GError **error);
 

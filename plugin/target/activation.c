@@ -7,9 +7,10 @@
 #include "policies/error.h"
 #include "policies/fault.h"
 #include "policies/generation.h"
-#include "qmp/domain_ops.h"
-#include "storage/error_json.h"
-#include "storage/json_util.h"
+#include "policies/ids.h"
+#include "qmp/domain/domain_ops.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/json_util.h"
 
 #define HOLD_REASON "failed-over"
 #define ANSWER_SECONDS 15.0 /* well below the peer's time limit for a request */
@@ -52,19 +53,81 @@ vr_activation_take_back(VrApp *app, const VrProtection *row, const VrTransfer *t
            vr_ownership_given_back(app, row->uuid, error);
 }
 
+VrTargetNetworks *
+vr_activation_networks(VrApp *app, const VrProtection *row, GError **error)
+{
+    g_autoptr(JsonNode) sent = row->networks ? json_from_string(row->networks, NULL) : NULL;
+
+    return vr_target_networks(app, row->peer, vr_json_as_array(sent), error);
+}
+
 gboolean
 vr_activation_run(VrApp *app, const VrProtection *row, const VrTransfer *transfer,
                   GCancellable *cancel, GError **error)
 {
+    g_autoptr(VrTargetNetworks) networks = vr_activation_networks(app, row, error);
     g_autofree char *dir = NULL;
     g_autofree char *generation = NULL;
     VrBoot boot;
 
-    return vr_activation_boot(app, row, transfer, &boot, &dir, &generation, error) &&
-           vr_ownership_unfence(app, row->uuid, error) && vr_boot_run(app, &boot, cancel, error) &&
+    if (networks == NULL ||
+        !vr_activation_boot(app, row, transfer, &boot, &dir, &generation, error))
+        return FALSE;
+    boot.networks = networks;
+    return vr_ownership_unfence(app, row->uuid, error) && vr_boot_run(app, &boot, cancel, error) &&
            vr_fault_point(VR_STEP_F5, error) &&
            vr_dom_set_autostart(app->conn, row->uuid, transfer->autostart, error) &&
-           vr_ownership_arrived(app, row->uuid, error);
+           vr_ownership_arrived(app, row->uuid, error) &&
+           (row->last_error == NULL ||
+            vr_state_protection_set_last_error(app->state, row->uuid, NULL, 0, error));
+}
+
+static GError *
+source_gave_up(VrApp *app, const VrProtection *row, const char *peer)
+{
+    g_autofree char *word = vr_shell_word(row->name);
+    g_autofree char *action = g_strdup_printf(
+        "Look on host '%s'. If it does not run there: 'virt-replica unprotect %s --force' here, "
+        "then 'virsh resume %s'.",
+        peer, word, word);
+    g_autofree char *message = g_strdup_printf(
+        "domain '%s' was handed over to host '%s', which is not to start it any more: host '%s' "
+        "does not know its protection, which was ended there by force, and may run it",
+        row->name, app->config->name, peer);
+
+    return vr_error_new(VR_ERROR_REFUSED, "source-gave-up", action, message);
+}
+
+gboolean
+vr_activation_confirmed(VrApp *app, const VrProtection *row, GCancellable *cancel, GError **error)
+{
+    VrPeerClient *peer = vr_peer_pool_get(app->peers, row->peer, NULL);
+    g_autoptr(GError) local = NULL;
+    g_autoptr(GError) said = NULL;
+    g_autoptr(JsonNode) answer =
+        peer ? vr_peer_client_action(peer, row->uuid, "known", NULL, cancel, &local) : NULL;
+    g_autofree char *text = NULL;
+
+    if (answer != NULL || !g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
+        return TRUE;
+    said = source_gave_up(app, row, vr_peer_client_name(peer));
+    text = vr_error_to_json_text(said);
+    if (g_strcmp0(row->last_error, text) != 0) /* since when it holds stays */
+        (void) vr_state_protection_set_last_error(app->state, row->uuid, text, g_get_real_time(),
+                                                  NULL);
+    g_propagate_error(error, g_steal_pointer(&said));
+    return FALSE;
+}
+
+gboolean
+vr_activation_is_left(VrApp *app, const VrProtection *row)
+{
+    g_autoptr(VrTransfer) transfer = NULL;
+
+    return row->role == VR_ROLE_TARGET &&
+           vr_state_transfer_get(app->state, row->uuid, &transfer, NULL) && transfer != NULL &&
+           (transfer->phase == VR_TRANSFER_PREPARING || transfer->phase == VR_TRANSFER_STARTING) &&
+           vr_jobs_find(app->jobs, row->uuid, "activate") == 0;
 }
 
 gboolean
@@ -81,10 +144,12 @@ vr_activation_recover(VrApp *app, const VrProtection *row, GError **error)
         g_message("domain '%s': an interrupted failover to this host is undone", row->name);
         return vr_activation_take_back(app, row, transfer, error);
     case VR_TRANSFER_STARTING:
-        return vr_activation_run(app, row, transfer, NULL, error);
+        return vr_activation_confirmed(app, row, NULL, error) &&
+               vr_activation_run(app, row, transfer, NULL, error);
     case VR_TRANSFER_LEAVING:
     case VR_TRANSFER_HANDING_OVER:
     case VR_TRANSFER_REFUSED:
+    case VR_TRANSFER_GIVEN_UP:
         return TRUE;
     }
     return TRUE;
@@ -110,10 +175,12 @@ static gboolean
 read_request(Request *self, VrApp *app, const char *uuid, JsonNode *node, GError **error)
 {
     JsonObject *object = vr_json_object(node, "activate", error);
+    gboolean autostart;
 
     self->line = object ? vr_json_string(object, "generation", 4096, error) : NULL;
     self->root = self->line ? vr_json_string(object, "root", 64, error) : NULL;
-    if (self->root == NULL || !vr_json_uint(object, "number", G_MAXINT64, &self->number, error))
+    if (self->root == NULL || !vr_json_uint(object, "number", G_MAXINT64, &self->number, error) ||
+        !vr_json_bool_opt(object, "autostart", FALSE, &autostart, error))
         return FALSE;
     self->row = vr_state_protection_get(app->state, uuid, error);
     if (self->row == NULL)
@@ -122,7 +189,7 @@ read_request(Request *self, VrApp *app, const char *uuid, JsonNode *node, GError
     json_object_set_string_member(self->args, "generation", self->line);
     json_object_set_string_member(self->args, "root", self->root);
     json_object_set_int_member(self->args, "number", (gint64) self->number);
-    json_object_set_boolean_member(self->args, "autostart", vr_json_true_in(object, "autostart"));
+    json_object_set_boolean_member(self->args, "autostart", autostart);
     return TRUE;
 }
 
@@ -168,7 +235,6 @@ answer(VrApp *app, const VrProtection *row, const char *root, gint64 job)
 {
     gboolean running = vr_ownership_settled(app, row);
     JsonObject *object = json_object_new();
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
 
     json_object_set_boolean_member(object, "owner", row->state == VR_PROTECTION_FAILED_OVER);
     json_object_set_boolean_member(object, "running", running);
@@ -180,8 +246,7 @@ answer(VrApp *app, const VrProtection *row, const char *root, gint64 job)
 
         json_object_set_object_member(object, "error", vr_error_to_json_object(cause));
     }
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }
 
 static gboolean
@@ -190,6 +255,17 @@ has_ended(VrApp *app, gint64 id)
     g_autoptr(VrJobRow) job = vr_state_job_get(app->state, id, NULL);
 
     return job != NULL && job->ended_us != 0;
+}
+
+static gboolean
+is_target(VrApp *app, const VrProtection *row, GError **error)
+{
+    if (row->role == VR_ROLE_TARGET)
+        return TRUE;
+    vr_set_error(error, VR_ERROR_REFUSED, "not-target", NULL,
+                 "domain '%s': host '%s' is its source, not its target", row->name,
+                 app->config->name);
+    return FALSE;
 }
 
 /* The RP it runs from is the one whose root was compared before the generation advanced. */
@@ -203,9 +279,19 @@ vr_activate(VrApp *app, const char *uuid, JsonNode *node, GError **error)
 
     if (!read_request(&self, app, uuid, node, error))
         return NULL;
+    if (!is_target(app, self.row, error))
+        return NULL;
     owner = strcmp(self.row->generation, self.line) == 0;
     if (owner && vr_ownership_settled(app, self.row))
         return answer(app, self.row, self.root, 0);
+    if (owner && self.row->state != VR_PROTECTION_FAILED_OVER) {
+        vr_set_error(error, VR_ERROR_REFUSED, "generation-mismatch",
+                     "Compare 'virt-replica info' on both hosts.",
+                     "domain '%s': host '%s' takes it over in a new generation only, not in the "
+                     "one in which it holds the replica",
+                     self.row->name, app->config->name);
+        return NULL;
+    }
     if (!find_or_start(&self, app, &id, error))
         return NULL;
     vr_jobs_wait(app->jobs, id, ANSWER_SECONDS);
@@ -239,23 +325,14 @@ vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError **error)
     const char *line = object ? vr_json_string(object, "generation", 4096, error) : NULL;
     g_autoptr(VrProtection) row = line ? vr_state_protection_get(app->state, uuid, error) : NULL;
     gboolean refused = FALSE;
-    JsonNode *node;
 
     if (row == NULL)
         return NULL;
-    if (row->role != VR_ROLE_TARGET) {
-        vr_set_error(error, VR_ERROR_REFUSED, "not-target", NULL,
-                     "domain '%s': host '%s' is its source, not its target", row->name,
-                     app->config->name);
-        return NULL;
-    }
-    if (!vr_ownership_refuse(app, uuid, line, &refused, error))
+    if (!is_target(app, row, error) || !vr_ownership_refuse(app, uuid, line, &refused, error))
         return NULL;
     if (refused)
         take_back_now(app, row);
     object = json_object_new();
     json_object_set_boolean_member(object, "refused", refused);
-    node = json_node_new(JSON_NODE_OBJECT);
-    json_node_take_object(node, object);
-    return node;
+    return vr_json_node(object);
 }

@@ -3,7 +3,7 @@
 
 #include "plugin/app.h"
 #include "plugin/target/boot.h"
-#include "storage/state_transfer.h"
+#include "storage/state/state_transfer.h"
 
 G_BEGIN_DECLS
 
@@ -20,7 +20,7 @@ G_BEGIN_DECLS
 
 /**
  * vr_activate:
- * @request: {"generation": line, "number", "root", "autostart", "networks"}
+ * @request: {"generation": line, "number", "root", "autostart"}
  *
  * Starts the job, or finds the one that runs, and waits for it for some seconds. Answer {"owner",
  * "running", "job"}, "root" of the RP when it runs, "error" when it does not: ask again. An error
@@ -48,12 +48,29 @@ JsonNode *vr_deactivate(VrApp *app, const char *uuid, JsonNode *request, GError 
  */
 gboolean vr_activation_recover(VrApp *app, const VrProtection *row, GError **error);
 
+/**
+ * vr_activation_confirmed:
+ *
+ * Before a start that was interrupted goes on: a person may have told the old host meanwhile to
+ * forget the domain (unprotect --force), and run it there again. One that does not answer is no
+ * reason to leave it off. Errors: REFUSED "source-gave-up", recorded as the protection's error.
+ * Blocks for a peer that hangs.
+ */
+gboolean vr_activation_confirmed(VrApp *app, const VrProtection *row, GCancellable *cancel,
+                                 GError **error);
+
+/** TRUE if there is something for vr_activation_recover() to do. */
+gboolean vr_activation_is_left(VrApp *app, const VrProtection *row);
+
 /* For the job. */
 
 /** What @row boots from as itself. @boot borrows from @row, @transfer and from the two returned
  * strings, which the caller frees. */
 gboolean vr_activation_boot(VrApp *app, const VrProtection *row, const VrTransfer *transfer,
                             VrBoot *boot, char **ret_dir, char **ret_generation, GError **error);
+
+/** What the networks of @row's domain become here. (transfer full) */
+VrTargetNetworks *vr_activation_networks(VrApp *app, const VrProtection *row, GError **error);
 
 /** Nothing of a preparation is left, the fence stands again. @row and @transfer: as they are now.
  */

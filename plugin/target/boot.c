@@ -7,11 +7,10 @@
 #include "plugin/target_domain.h"
 #include "policies/attachment.h"
 #include "policies/error.h"
-#include "qmp/domain_mark.h"
-#include "qmp/domain_ops.h"
-#include "qmp/domain_run.h"
-#include "storage/file_util.h"
-#include "storage/run_program.h"
+#include "qmp/domain/domain_mark.h"
+#include "qmp/domain/domain_ops.h"
+#include "qmp/domain/domain_run.h"
+#include "storage/util/file_util.h"
 
 #define RUNNING_TIMEOUT_MS 60000
 
@@ -68,6 +67,15 @@ no_domain_yet(VrApp *app, const VrBoot *boot, GError **error)
 }
 
 static gboolean
+name_is_free(VrApp *app, const VrBoot *boot, GError **error)
+{
+    g_autoptr(VrFindings) findings = vr_findings_new();
+
+    return vr_target_check_taken(app, boot->uuid, boot->name, findings, error) &&
+           vr_check_passed(findings, boot->name, error);
+}
+
+static gboolean
 is_ours(VrApp *app, const VrBoot *boot, GError **error)
 {
     gboolean ours = FALSE;
@@ -87,11 +95,10 @@ copy_attachment(const VrBoot *boot, VrReplica *replica, const char *name, GHashT
 {
     g_autofree char *from = vr_replica_attachment(replica, boot->number, name);
     g_autofree char *to = g_build_filename(boot->dir, name, NULL);
-    const char *argv[] = {"cp", "--reflink=auto", "--", from, to, NULL};
 
     if (from == NULL)
         return TRUE;
-    if (!vr_run_program(argv, NULL, NULL, error))
+    if (!vr_replica_copy_attachment(replica, boot->number, name, to, error))
         return FALSE;
     g_hash_table_insert(paths, g_strdup(name), g_steal_pointer(&to));
     return TRUE;
@@ -142,8 +149,39 @@ define(VrApp *app, const VrBoot *boot, VrReplica *replica, const VrTargetFiles *
     return xml != NULL && vr_dom_define(app->conn, xml, NULL, error);
 }
 
-gboolean
-vr_boot_prepare(VrApp *app, const VrBoot *boot, GError **error)
+/* What an earlier vr_boot_prepare() has made; the guest has written there since. */
+static gboolean
+find_files(const VrBoot *boot, VrReplica *replica, VrTargetFiles *files, GError **error)
+{
+    g_autoptr(GPtrArray) layers = vr_replica_disks(replica, boot->number, error);
+
+    for (guint i = 0; layers != NULL && i < layers->len; i++) {
+        const VrReplicaDisk *layer = g_ptr_array_index(layers, i);
+        char *path = g_strdup_printf("%s/%s.qcow2", boot->dir, layer->name);
+
+        g_hash_table_insert(files->disk_paths, g_strdup(layer->name), path);
+        if (g_file_test(path, G_FILE_TEST_IS_REGULAR))
+            continue;
+        vr_set_error(error, VR_ERROR_CORRUPT, "replica-damaged", "Put the file back.",
+                     "domain '%s': '%s', where disk '%s' of its running replica is, is not there",
+                     boot->name, path, layer->name);
+        return FALSE;
+    }
+    for (guint kind = 0; layers != NULL && kind < VR_ATTACHMENT_LAST; kind++) {
+        const char *name = vr_attachment_kind_name(kind);
+        g_autofree char *path = g_build_filename(boot->dir, name, NULL);
+
+        if (g_file_test(path, G_FILE_TEST_IS_REGULAR))
+            g_hash_table_insert(files->attachments, g_strdup(name), g_steal_pointer(&path));
+    }
+    return layers != NULL;
+}
+
+typedef gboolean (*GetFiles)(const VrBoot *boot, VrReplica *replica, VrTargetFiles *files,
+                             GError **error);
+
+static gboolean
+define_with(VrApp *app, const VrBoot *boot, GetFiles get, GError **error)
 {
     g_autoptr(GHashTable) disks = new_paths();
     g_autoptr(GHashTable) attachments = new_paths();
@@ -155,17 +193,21 @@ vr_boot_prepare(VrApp *app, const VrBoot *boot, GError **error)
         .name = boot->name,
         .uuid = boot->uuid,
     };
-    VrReplica *replica;
+    VrReplica *replica = vr_replicas_get(app->replicas, boot->row->uuid, error);
     gboolean ok;
 
-    if (!no_domain_yet(app, boot, error))
-        return FALSE;
-    replica = vr_replicas_get(app->replicas, boot->row->uuid, error);
     if (replica == NULL)
         return FALSE;
-    ok = make_files(boot, replica, &files, error) && define(app, boot, replica, &files, error);
+    ok = get(boot, replica, &files, error) && define(app, boot, replica, &files, error);
     vr_replicas_put(app->replicas, replica);
     return ok;
+}
+
+gboolean
+vr_boot_prepare(VrApp *app, const VrBoot *boot, GError **error)
+{
+    return no_domain_yet(app, boot, error) && name_is_free(app, boot, error) &&
+           define_with(app, boot, make_files, error);
 }
 
 gboolean
@@ -174,10 +216,21 @@ vr_boot_start(VrApp *app, const VrBoot *boot, GError **error)
     return is_ours(app, boot, error) && vr_dom_start_paused(app->conn, boot->uuid, error);
 }
 
+/* One that somebody has undefined since is defined again: its files are what counts. */
+static gboolean
+is_defined(VrApp *app, const VrBoot *boot, GError **error)
+{
+    gboolean ours = FALSE;
+
+    return look_at_domain(app, boot, &ours, error) &&
+           (ours || define_with(app, boot, find_files, error));
+}
+
 gboolean
 vr_boot_run(VrApp *app, const VrBoot *boot, GCancellable *cancel, GError **error)
 {
-    return vr_boot_start(app, boot, error) && vr_dom_resume(app->conn, boot->uuid, error) &&
+    return is_defined(app, boot, error) && vr_boot_start(app, boot, error) &&
+           vr_dom_resume(app->conn, boot->uuid, error) &&
            vr_dom_wait_running(app->conn, boot->uuid, RUNNING_TIMEOUT_MS, cancel, error);
 }
 

@@ -36,8 +36,8 @@ gboolean vr_boot_prepare(VrApp *app, const VrBoot *boot, GError **error);
 /** Starts it without letting the guest execute an instruction. The fence must be down. */
 gboolean vr_boot_start(VrApp *app, const VrBoot *boot, GError **error);
 
-/** Lets it run, starting it anew if it ended meanwhile, and waits until it is seen running.
- * Repeatable. */
+/** Lets it run, defining and starting it anew if it was undefined or ended meanwhile, and waits
+ * until it is seen running. Repeatable. Errors: CORRUPT "replica-damaged" (its overlay is gone). */
 gboolean vr_boot_run(VrApp *app, const VrBoot *boot, GCancellable *cancel, GError **error);
 
 /** Nothing is left: domain, files, hold. For one that never ran or whose data are not wanted.

@@ -29,6 +29,7 @@ import lab
 
 CHUNK = 65536
 GROUP_CHUNKS = 4096
+GAP = 3.0  # seconds without a heartbeat: a guest that is held up, not one that shares a slow machine with three others
 GUEST_ERRORS = re.compile(r"I/O error|EXT4-fs error|Aborting journal|Remounting filesystem read-only|^CORRUPT|"
                           r"Kernel panic|Out of memory")
 
@@ -327,7 +328,7 @@ class Checker:
                 if process["state"] == "Z":
                     raise Broken("I-7", f"{host}: a zombie is left: {process['comm']}")
 
-    def check_guest(self, gap):
+    def check_guest(self, gap=GAP):
         if not self.guest or self.guest.state() == "shut off":
             return
         serial, state = self.guest.serial(), self.guest.state_reason()
@@ -347,7 +348,7 @@ class Checker:
 
     # all of them
 
-    def check(self, added=None, retention=False, copies=None, gap=1.0, settle=15.0, checkpoints=(1,),
+    def check(self, added=None, retention=False, copies=None, gap=GAP, settle=15.0, checkpoints=(1,),
               open_cycles=0, recent=None):
         """Raises Broken. The replica's and the source's background work gets `settle` seconds to finish.
 

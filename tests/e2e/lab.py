@@ -141,10 +141,10 @@ class Host:
     def libvirtd(self, action, **env):
         return self._service("libvirtd", action, env)
 
-    def daemon_pid(self):
-        """Of virt-replicad, as this machine sees it; None if it does not run."""
+    def daemon_pid(self, name="virt-replicad"):
+        """Of virt-replicad, or libvirtd, as this machine sees it; None if it does not run."""
         try:
-            inner = self.read("/run/lab/virt-replicad.pid").strip()
+            inner = self.read(f"/run/lab/{name}.pid").strip()
         except OSError:
             return None
         for pid in self.processes():

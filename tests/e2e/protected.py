@@ -222,3 +222,14 @@ def fill(host, image, size):
     """A qcow2 image with random data all over it."""
     host.run("sh", "-c", f"head -c {size} /dev/urandom >{image}.raw && "
              f"qemu-img convert -f raw -O qcow2 {image}.raw {image} && rm {image}.raw")
+
+
+def fill_protected(host, guest, disk, size):
+    """The same for a guest that is off and protected: no cycle reads the image meanwhile."""
+    host.vr("pause", guest.name)
+    fill(host, guest.disk(disk), size)
+    host.vr("resume", guest.name)
+
+
+def stored_bytes(host, guest):
+    return sum(p["bytes"] for p in host.vr("rp-list", guest.name))

@@ -358,7 +358,8 @@ def test_one_job_at_a_time():
         lab.wait_for(lambda: source.vr("status")["libvirt"]["connected"], 10, "libvirt")
         job = source.vr("sync", guest.name, "--detach")["job"]
         for command in (["sync", guest.name], ["unprotect", guest.name], ["failover", guest.name, "--planned"],
-                        ["pause", guest.name]):
+                        ["unprotect", guest.name, "--force"], ["pause", guest.name]):
             error = source.vr_fails(5, *command, contains=[guest.name, str(job)])
             assert error.action and error.code == "job-running", error
+            assert ops.state(source, guest.name) == "protected", command
         assert ops.wait_job(source, job)["state"] == "completed"

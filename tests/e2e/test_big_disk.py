@@ -67,4 +67,4 @@ def test_one_tebibyte():
         p.settle()
         peak.check()
         points = p.points()
-        p.check.check(copies=witness.of(points[-1:]), gap=2.0, recent=1)
+        p.check.check(copies=witness.of(points[-1:]), recent=1)

@@ -46,7 +46,7 @@ def endure(count):
         before, bitmaps = numbers(p), {disk: len(names) for disk, names in p.check.bitmaps().items()}
         took += cycles(p, count // 2 - SETTLED)
         kept(p, lambda points: len(points) == LAYERS)
-        p.check.check(retention=True, gap=1.5, recent=4)
+        p.check.check(retention=True, recent=4)
 
         lab.define_policy(p.source, p.policy, interval="24h", keep_all=f"{KEEP:g}s", keep_hourly=0, keep_daily=0)
         took += cycles(p, count - count // 2)
@@ -64,7 +64,7 @@ def endure(count):
         assert {disk: len(names) for disk, names in p.check.bitmaps().items()} == bitmaps
         assert statistics.median(took[-100:]) < 2 * statistics.median(took[:100]) + 0.05, "cycles get slower"
         p.scheduled()
-        p.check.check(retention=True, gap=1.5, settle=30)
+        p.check.check(retention=True, settle=30)
 
 
 def test_some_hundred_cycles():

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Peers that lie, repeat, flood and send what nobody asked for: what was tried once and must not work."""
 import contextlib
+import hashlib
 import os
+import struct
 import time
 import uuid as uuidlib
 
 import hostile
 import lab
 import ops
-from hostile import CHUNK, Peer, Replica, domain, frame, random_id, slug, strangers
+from hostile import CHUNK, DISKS, Peer, Replica, domain, frame, random_id, slug, strangers
 from protected import Protected
 
 KEEP = "[policy]\ninterval=5s\nkeep-all=24h\nkeep-hourly=24\nkeep-daily=7\n"
@@ -60,6 +62,31 @@ def test_commit_names_another_domain():
         assert kvm2.virsh("domuuid", "victim") == uuid
 
 
+def test_rename_to_a_domain_of_the_target():
+    """Beside it the replica could not be defined: said at the rename, and again before any shutdown."""
+    with source_peer() as (peer, kvm2):
+        uuid = victim(kvm2)
+        before = kvm2.virsh("dumpxml", "--inactive", uuid)
+        replica = Replica(peer)
+        for xml, code in ((domain(replica.uuid, "victim"), "domain-exists-name"), (domain(uuid, "x"), "uuid-differs")):
+            answer = peer.put(replica.uuid, xml, replica.line)
+            assert answer[0] in (400, 409) and slug(answer) == code, answer
+        assert kvm2.vr("info", replica.uuid)["name"] == replica.name
+        assert peer.put(replica.uuid, domain(replica.uuid, "renamed"), replica.line)[0] == 200
+        assert kvm2.vr("info", replica.uuid)["name"] == "renamed"
+        other = victim(kvm2, "renamed")  # made by hand there, later
+        answer = peer.action(replica.uuid, "finalize", {})
+        assert answer[0] == 409 and slug(answer) == "domain-exists-name", answer
+        answer = peer.activate(replica.uuid, replica.child(peer.target_fingerprint()), peer.head(replica.uuid))
+        assert answer[0] == 409 and slug(answer) == "domain-exists-name", answer
+        info = kvm2.vr("info", replica.uuid)
+        assert info["state"] == "protected" and kvm2.virsh("domuuid", "renamed") == other, info
+        assert kvm2.virsh("dumpxml", "--inactive", uuid) == before
+        kvm2.virsh("undefine", other)
+        answer = peer.activate(replica.uuid, replica.child(peer.target_fingerprint()), peer.head(replica.uuid))
+        assert answer[0] == 200 and answer[1]["running"], answer
+
+
 def test_commit_that_cannot_boot():
     """What could never be defined here is said at COMMIT, not on the day of the failover."""
     with source_peer() as (peer, _):
@@ -101,6 +128,9 @@ def test_calls_out_of_their_state():
         assert peer.begin(uuid, cycle, replica.generation, head)[0] == 200, "BEGIN twice"
         assert peer.chunks(uuid, random_id(), frame(0, 0, b"x" * CHUNK))[0] >= 400, "chunks of no cycle"
         assert peer.commit(uuid, random_id(), "0" * 64, replica.xml)[0] >= 400, "COMMIT of no cycle"
+        answer = peer.activate(uuid, replica.line, head)
+        assert answer[0] == 409 and slug(answer) == "generation-mismatch", answer
+        assert not kvm2.vr("job-list", uuid, "--all"), "a job for nothing"
         answer = peer.activate(uuid, replica.child(peer.target_fingerprint()), head)
         assert answer[0] == 200 and answer[1]["running"], answer
         begun = kvm2.virsh("domid", uuid)
@@ -248,7 +278,156 @@ def test_long_activate_while_retention_merges():
     activate_while_retention_merges(20)
 
 
+def test_order_of_calls():
+    """Too early, twice, and after the end: the same answer or a refusal, never another recovery point."""
+    with source_peer() as (peer, kvm2):
+        owner, uuid = peer.target_fingerprint(), str(uuidlib.uuid4())
+        generation, cycle = random_id(), random_id()
+        for answer in (peer.begin(uuid, cycle, generation), peer.chunks(uuid, cycle, b""), peer.delete(uuid),
+                       peer.commit(uuid, cycle, "0" * 64, "<x/>"), peer.action(uuid, "verify", {}),
+                       peer.action(uuid, "deactivate", {"generation": f"1 {generation} {owner} -"})):
+            assert answer[0] == 404 or answer == (200, {}), f"before there is a protection: {answer}"
+        assert not kvm2.exists(f"{lab.STORE}/{uuid}")
+        xml, line = domain(uuid, "early"), f"1 {generation} {peer.identity.fingerprint} -"
+        assert peer.put(uuid, xml, line)[0] == 200
+        for name, body in (("activate", {"generation": f"1 {random_id()} {owner} {generation}", "root": "0" * 64,
+                                         "number": 0}), ("finalize", {}), ("prove", {})):
+            answer = peer.action(uuid, name, body)
+            assert 400 <= answer[0] < 500 and slug(answer), f"{name} before there is a point: {answer}"
+        replica = Replica(peer)
+        uuid, head, cycle = replica.uuid, peer.head(replica.uuid), replica.first[1]["cycle"]
+        again = peer.commit(uuid, cycle, head["root"], replica.xml)
+        assert again[0] == 200 and again[1]["number"] == 1, again
+        assert slug(peer.begin(uuid, cycle, replica.generation)) == "cycle-committed"
+        assert peer.chunks(uuid, cycle, frame(0, 1, b"z" * CHUNK))[0] in (409, 503)
+        for base in ({**head, "number": 7}, {**head, "cycle": random_id()}, None):
+            assert slug(peer.begin(uuid, random_id(), replica.generation, base)) == "base-mismatch", base
+        line = replica.child(owner)
+        for _ in range(2):
+            assert peer.action(uuid, "deactivate", {"generation": line}) == (200, {"refused": True})
+        answer = peer.activate(uuid, line, head)
+        assert 400 <= answer[0] < 500 and slug(answer), f"a generation that was refused: {answer}"
+        assert peer.numbers(uuid) == [1] and peer.head(uuid)["root"] == head["root"]
+        assert uuid not in kvm2.virsh("list", "--all", "--uuid") and replica.cycle(b"C")[0] == 200
+        assert peer.delete(uuid)[0] == 200 and peer.delete(uuid)[0] == 200
+
+
+def test_nobody_elses():
+    """Every request about another peer's replica or job, and what names another than the path does."""
+    with source_peer() as (peer, kvm2), hostile.mallory(peer.at, kvm2) as other:
+        replica = Replica(peer)
+        uuid, head, cycle = replica.uuid, peer.head(replica.uuid), random_id()
+        assert peer.begin(uuid, cycle, replica.generation, head)[0] == 200
+        job = peer.action(uuid, "verify", {"number": 1})[1]["job"]
+        before = (sorted(kvm2.tree(f"{lab.STORE}/{uuid}")), ops.rows(kvm2)["protection"])
+        mine = f"1 {random_id()} {other.identity.fingerprint} -"
+        at = other.protection(uuid)
+        for method, rest, body in (
+                ("GET", "/head", None), ("GET", "/rps", None), ("GET", "/sums?disk=vda", None), ("DELETE", "", None),
+                ("GET", f"/cycles/{cycle}", None), ("GET", f"/cycles/{cycle}/held?disk=vda", None),
+                ("PUT", f"/cycles/{cycle}/chunks", frame(0, 0, b"m" * CHUNK)),
+                ("PUT", f"/cycles/{cycle}/attachments/{'0' * 64}", b"m"), ("GET", f"/attachments/{'0' * 64}", None),
+                *(("POST", f"/action/{name}", {"generation": mine, "root": head["root"], "number": 1, "job": job})
+                  for name in ("activate", "deactivate", "compare", "verify", "verify-cancel", "prove", "finalize",
+                               "known", "planned-failover"))):
+            answer = other.request(method, at + rest, body)
+            assert answer[0] == 403 and slug(answer) == "not-your-protection", (rest, answer)
+        assert other.put(uuid, replica.xml, mine)[0] == 403
+        assert other.begin(uuid, random_id(), replica.generation, head)[0] == 403
+        assert other.commit(uuid, cycle, head["root"], replica.xml)[0] == 403
+        assert other.request("GET", f"/v1/peer/jobs/{job}")[0] == 404
+        # its own replica, with what is somebody else's in the message
+        own = Replica(other)
+        assert own.first[0] == 200, own.first
+        assert other.action(own.uuid, "verify-cancel", {"job": job})[0] == 200
+        assert slug(other.put(own.uuid, replica.xml, own.line)) == "uuid-differs"
+        assert slug(other.put(str(uuidlib.uuid4()), own.xml, own.line)) == "uuid-differs"
+        new = str(uuidlib.uuid4())
+        answer = other.put(new, domain(new, "theirs"), f"1 {random_id()} {peer.identity.fingerprint} -")
+        assert slug(answer) == "generation-owner", answer
+        body = {"cycle": cycle, "time_us": 1, "consistency": "crash", "root": "0" * 64, "domain_xml": own.xml,
+                "attachments": []}
+        answer = other.request("POST", other.protection(own.uuid, f"/cycles/{random_id()}/commit"), body)
+        assert answer[0] == 400 and slug(answer) == "bad-argument", answer
+        assert not kvm2.exists(f"{lab.STORE}/{new}")
+        assert (sorted(kvm2.tree(f"{lab.STORE}/{uuid}")), [r for r in ops.rows(kvm2)["protection"]
+                                                          if uuid in str(r)]) == before
+        assert peer.request("GET", f"/v1/peer/jobs/{job}")[1]["state"] in ("running", "completed")
+        other.close()
+
+
 # messages
+
+
+def test_numbers_out_of_range():
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        uuid, head, cycle = replica.uuid, peer.head(replica.uuid), random_id()
+        for disks in ([], [("vda", 0)], [("vda", -1)], [("vda", (1 << 46) + 1)], [("vda", 1 << 62)],
+                      [("vda", 1 << 20)] * 2, [(f"vd{chr(97 + i // 26)}{chr(97 + i % 26)}", CHUNK) for i in range(65)]):
+            answer = peer.begin(uuid, random_id(), replica.generation, head, disks)
+            assert answer[0] == 400 and slug(answer), (disks[:2], answer)
+        for number in (-1, 1 << 62, (1 << 63) - 1, 1 << 63, 1 << 64, 10 ** 400):
+            answer = peer.begin(uuid, random_id(), replica.generation, {**head, "number": number})
+            assert 400 <= answer[0] < 500 and slug(answer), (number, answer)
+            for name, key in (("verify", "number"), ("verify-cancel", "job"), ("activate", "number")):
+                answer = peer.action(uuid, name, {"generation": replica.child("0" * 64), "root": "0" * 64, key: number})
+                fine = 0 <= number < 1 << 63 and name != "activate"
+                assert answer[0] == 200 if fine else 400 <= answer[0] < 500 and slug(answer), (name, number, answer)
+            for rest in (f"/rps?after={number}", f"/sums?disk=vda&from={number}", f"/sums?disk=vda&max={number}"):
+                answer = peer.request("GET", peer.protection(uuid, rest))
+                assert answer[0] in (200, 400), (rest, answer)
+        assert peer.begin(uuid, cycle, replica.generation, head)[0] == 200
+        data = b"n" * CHUNK
+        for disk, chunk in ((1, 0), (65535, 0), (0, 16), (0, 1 << 40), (0, (1 << 64) - 1)):
+            answer = peer.chunks(uuid, cycle, frame(disk, chunk, data))
+            assert answer[0] == 400 and slug(answer), (disk, chunk, answer)
+        for count in (0, 17, (1 << 32) - 1):
+            body = struct.pack("<IHHQII", hostile.FRAME_MAGIC, 0, 2, 0, count, 0) + b"\0" * 16
+            assert peer.chunks(uuid, cycle, body)[0] == 400, count
+        good = frame(0, 0, data)
+        for body in (good[:-1], good + b"x", good[:39], good[:20] + struct.pack("<I", 1 << 31) + good[24:],
+                     good[:20] + struct.pack("<I", 0) + good[24:], b"x" * 100):
+            assert peer.chunks(uuid, cycle, body)[0] == 400, body[:40]
+        for time_us in (-1, 1 << 62, (1 << 63) - 1):
+            answer = peer.commit(uuid, cycle, head["root"], replica.xml, time_us=time_us)
+            assert answer[0] == 400 and slug(answer), (time_us, answer)
+        assert peer.numbers(uuid) == [1] and replica.cycle(b"B")[0] == 200
+
+
+def test_one_more_at_once():
+    """Parallel requests do not get past what one after the other may have."""
+    with source_peer() as (peer, kvm2):
+        kvm2.vr("peer-set", "kvm1", "--max-protections", "3")
+        try:
+            answers = []
+
+            def put(stop):
+                mine, uuid = peer.again(), str(uuidlib.uuid4())
+                answers.append(mine.put(uuid, domain(uuid, "many-" + uuid[:8]),
+                                        f"1 {random_id()} {peer.identity.fingerprint} -"))
+                mine.close()
+            with hostile.Threads(12, put):
+                lab.wait_for(lambda: len(answers) == 12, 60, "answers")
+            assert sorted(a[0] for a in answers) == [200] * 3 + [409] * 9, answers
+            assert {slug(a) for a in answers} == {"", "too-many-protections"}, answers
+        finally:
+            kvm2.vr("peer-set", "kvm1", "--max-protections", "500")
+
+
+# what this peer may not ask whatever it says: the types are judged all the same
+REFUSED = ("/action/planned-failover", "/action/activate")
+
+
+def same(a, b):
+    return a == b and type(a) is type(b)
+
+
+def as_expected(answer, right):
+    """2xx where it is what is meant (or the root, which the message cannot know); else a refusal with its reason."""
+    if right:
+        return 200 <= answer[0] < 300 or slug(answer) == "root-differs"
+    return 400 <= answer[0] < 500 and slug(answer) and answer[1]["error"]["message"]
 
 
 def test_wrong_types():
@@ -264,21 +443,38 @@ def test_wrong_types():
         commit = {"cycle": cycle, "time_us": 1, "consistency": "crash", "root": "1" * 64, "domain_xml": replica.xml,
                   "attachments": [{"name": "nvram", "size": 1, "sha256": "0" * 64}]}
         activate = {"generation": line, "root": "1" * 64, "number": head["number"], "networks": []}
-        paths = (("PUT", "", put), ("POST", "/cycles", begin), ("POST", f"/cycles/{cycle}/commit", commit),
-                 ("POST", "/action/activate", activate), ("POST", "/action/deactivate", {"generation": line}),
-                 ("POST", "/action/planned-failover", {"force": True}), ("POST", "/action/finalize", {}))
-        for method, rest, message in paths:
+        number, networks = head["number"], [None, []]
+        # every member with what else it may be than what stands there; a text has its own rules beside
+        paths = (("PUT", "", put, {**dict.fromkeys(("exclude", "name", "store"), ["", "x"]), "policy": ["x"],
+                                  "policy_text": [""], "networks": networks}),
+                 ("POST", "/cycles", begin, {"base_number": [number]}),
+                 ("POST", f"/cycles/{cycle}/commit", commit, {"attachments": [[]]}),
+                 ("POST", "/action/activate", {**activate, "autostart": True}, {"networks": WRONG}),
+                 ("POST", "/action/deactivate", {"generation": line}, {}),
+                 ("POST", "/action/compare", {"generation": replica.line}, {}),
+                 ("POST", "/action/verify", {"number": number}, {"number": [1, 1 << 62]}),
+                 ("POST", "/action/verify-cancel", {"job": 1}, {"job": [1, 1 << 62]}),
+                 ("POST", "/action/prove", {"verify": False}, {"verify": [None, True]}),
+                 ("POST", "/action/planned-failover", {"force": True}, {}),
+                 ("POST", "/action/finalize", {"x": 1}, {"x": WRONG}),
+                 ("POST", "/v1/peer/check", {"xml": replica.xml, "store": "default", "networks": []},
+                  {"networks": networks, "store": ["", "x"]}))
+        others = []
+        for method, rest, message, fine in paths:
+            path = rest if rest.startswith("/v1") else peer.protection(uuid, rest)
             for wrong in WRONG:
                 for key in message:
-                    answer = peer.request(method, peer.protection(uuid, rest), {**message, key: wrong})
-                    assert answer[0] < 500 or slug(answer) in ("root-differs", "busy"), (rest, key, wrong, answer)
+                    answer = peer.request(method, path, {**message, key: wrong})
+                    right = any(same(wrong, value) for value in fine.get(key, ()))
+                    if not as_expected(answer, right and rest not in REFUSED):
+                        others.append((rest, key, wrong, answer))
                 if not isinstance(wrong, dict):
-                    answer = peer.request(method, peer.protection(uuid, rest), [wrong])
-                    assert answer[0] == 400, (rest, wrong, answer)
-        for key in ("xml", "store", "networks"):
-            for wrong in WRONG:
-                answer = peer.request("POST", "/v1/peer/check", {"xml": replica.xml, "store": "default", key: wrong})
-                assert answer[0] < 500, (key, wrong, answer)
+                    answer = peer.request(method, path, [wrong])
+                    if answer[0] != 400 or not as_expected(answer, False):
+                        others.append((rest, wrong, answer))
+        assert not others, f"{len(others)}: {others[:40]}"
+        for networks in ([{"source": 1, "target": "x"}], [{"source": "x"}], [{"source": "x", "target": None}], ["x"]):
+            assert slug(peer.put(uuid, replica.xml, replica.line, networks=networks)) == "bad-message", networks
         for name in ("x" * 33, "ACTIVATE", "activate%20", "activate/", "..", "%2e%2e", "a%00b", "", "no-such-action"):
             answer = peer.action(uuid, name)
             assert answer[0] in (400, 404, 409), (name, answer)
@@ -330,6 +526,100 @@ def test_attachment_of_no_cycle():
         lab.wait_for(spooled, 10, "the attachment is spooled in the cycle's directory")
         tls.close()
         lab.wait_for(lambda: not spooled(), 10, "the spooled attachment is gone")
+
+
+def answer_to_headers(peer, path, length, seconds=3):
+    """(status or None where the body is awaited, connection): of a PUT whose body does not come."""
+    tls = peer.handshake()
+    tls.sendall(f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+    tls.settimeout(seconds)
+    try:
+        return int(tls.recv(4096).split()[1]), tls
+    except TimeoutError:
+        return None, tls
+
+
+@contextlib.contextmanager
+def quota(host, size, peer="kvm1"):
+    host.vr("peer-set", peer, "--quota", size)
+    try:
+        yield
+    finally:
+        host.vr("peer-set", peer, "--quota", "0")
+
+
+def test_attachments_within_quota():
+    """The declared length is charged before the body comes, across requests, and is given back when they break."""
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        uuid, cycle = replica.uuid, random_id()
+        assert peer.begin(uuid, cycle, replica.generation, peer.head(uuid))[0] == 200
+        with quota(kvm2, "100MiB"):
+            def put(n, length):
+                return answer_to_headers(peer, peer.protection(uuid, f"/cycles/{cycle}/attachments/{n:064x}"), length)
+            status, tls = put(1, 120 << 20)
+            assert status == 507, f"more than the quota was welcome: {status}"
+            tls.close()
+            first, tls = put(2, 60 << 20)
+            assert first is None, first
+            second, other = put(3, 60 << 20)
+            other.close()
+            assert second == 507, f"two requests at once took the same room: {second}"
+            tls.close()
+
+            def again():
+                status, connection = put(4, 60 << 20)
+                connection.close()
+                return status is None
+            lab.wait_for(again, 20, "the room of a broken request is given back")
+            data = os.urandom(1 << 20)
+            for _ in range(3):
+                answer = peer.request("PUT", peer.protection(uuid, f"/cycles/{cycle}/attachments/"
+                                                             + hashlib.sha256(data).hexdigest()), data)
+                assert answer[0] in (200, 204), answer
+            used = kvm2.vr("peer-info", "kvm1")["used_bytes"]
+            assert 1 << 20 <= used < 8 << 20, used
+
+
+def test_begin_within_quota():
+    """What BEGIN itself allocates is charged before it is made, and disks are counted over all replicas."""
+    with source_peer() as (peer, kvm2):
+        disks = tuple((f"vd{chr(97 + i)}", 1 << 46) for i in range(16))
+        replica = Replica(peer, disks=DISKS)
+        uuid, head = replica.uuid, peer.head(replica.uuid)
+        with quota(kvm2, "64MiB"):
+            answer = peer.begin(uuid, random_id(), replica.generation, head, disks)
+            assert answer[0] == 507 and slug(answer) == "quota-exceeded", answer
+            assert "peer-set kvm1 --quota" in answer[1]["error"]["action"], answer
+            made = [path for directory in ("/var/lib/virt-replica/manifests", f"{lab.STORE}/{uuid}")
+                    for path in kvm2.tree(directory) if "vdb" in path]
+            assert not made, f"made for a refused cycle: {made}"
+            assert replica.cycle(b"B")[0] == 200
+        kvm2.vr("peer-set", "kvm1", "--max-protections", "4")
+        try:
+            many = tuple((f"vd{chr(97 + i // 26)}{chr(97 + i % 26)}", 1 << 20) for i in range(63))
+            assert peer.begin(uuid, random_id(), replica.generation, peer.head(uuid), many)[0] == 200
+            other = Replica(peer)
+            assert other.first[0] == 200, other.first
+            answer = peer.begin(other.uuid, random_id(), other.generation, peer.head(other.uuid), many)
+            assert answer[0] == 409 and slug(answer) == "too-many-disks", answer
+        finally:
+            kvm2.vr("peer-set", "kvm1", "--max-protections", "500")
+
+
+def test_orders_without_end():
+    """Jobs that a peer orders again and again: few lines in the log, and this host's own jobs stay in sight."""
+    with source_peer() as (peer, kvm2):
+        replica = Replica(peer)
+        own = kvm2.vr("verify", replica.uuid)["id"]
+        begin, began, ordered = len(kvm2.daemon_log()), time.monotonic(), set()
+        while time.monotonic() - began < 10 or len(ordered) < 100:
+            ordered.add(peer.action(replica.uuid, "verify", {"number": 1 << 40})[1]["job"])
+            time.sleep(0.02)
+        lines = kvm2.daemon_log()[begin:].count("(verify) of")
+        passed = time.monotonic() - began
+        assert lines <= 60 + passed + 2, f"{lines} lines of {len(ordered)} jobs in {passed:.0f} s"
+        assert own in [job["id"] for job in kvm2.vr("job-list", "--all")]
 
 
 def test_paths():

@@ -17,6 +17,7 @@ def last_cycle(p):
 
 
 def kill_at(p, fault):
+    """Returns the bytes read by the cycle behind the restart and by the one after it."""
     p.start_source(fault)
     sync = p.sync_begun()
     assert p.source.daemon("wait") == "137", f"{fault}: the daemon did not die by the fault"
@@ -31,7 +32,8 @@ def kill_at(p, fault):
     cycle = wait_for(went_on, 60, f"{fault}: a cycle behind the restart")
     sync.communicate(timeout=60)
     p.settle()
-    for found in (cycle, last_cycle(p)):
+    cycles = (cycle, last_cycle(p))
+    for found in cycles:
         if found["kind"] != "delta" or found["bytes_read"] > FEW:
             raise LabError(f"{fault}: the next cycle was no small delta: {found}")
     if set(seen) != {"protected"}:
@@ -39,6 +41,7 @@ def kill_at(p, fault):
     log = p.source.daemon_log()
     if "everything is compared" in log[log.rindex("--- "):]:
         raise LabError(f"{fault}: the tracking was lost")
+    return [found["bytes_read"] for found in cycles]
 
 
 def kill_around_commit(rounds):
@@ -54,3 +57,14 @@ def test_tracking_survives():
 
 def test_long_tracking_survives():
     kill_around_commit(5)
+
+
+def test_long_killed_at_commit():
+    """The answer of COMMIT is the last that the source saw, 20 times: never are whole disks compared."""
+    read = []
+    with Protected("killed-at-s10", churn=64) as p:
+        for _ in range(20):
+            read += kill_at(p, "S10:kill#2")
+        p.check.check(recent=2)
+    print(f"{len(read)} cycles behind 20 kills, all deltas: {max(read) >> 10} KiB read at most, "
+          f"{sum(read) // len(read) >> 10} KiB on average, of {DISKS >> 10}")

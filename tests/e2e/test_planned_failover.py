@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Planned failover: nothing lost, one owner at every instant, and all as before when it cannot be done."""
+import os
 import re
 import subprocess
 import threading
@@ -299,6 +300,96 @@ def test_target_cannot_start():
             check_moved(guest, source, target, move(guest, source))
 
 
+def test_neither_host_can_start():
+    """The target cannot run it and the source cannot start it again: critical until it can, and then it runs."""
+    with ops.protected() as (guest, source, target):
+        guest.serial().wait_ack(more=10)
+        ops.restart(source, VR_FAULT="F2:delay=3000")
+        with Watch(guest):
+            cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+            lab.wait_for(lambda: guest.state() == "shut off", 30, "the source is off")
+            target.virsh("net-destroy", "dr")
+            source.virsh("net-destroy", "prod")
+            try:
+                def stuck():
+                    return {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}.get("failover-not-undone")
+                lab.wait_for(stuck, 60, "it is said that nothing runs")
+                reason = stuck()
+                assert guest.name in reason["message"] and "'prod'" in reason["message"] and reason["action"], reason
+                assert source.vr("info", guest.name)["health"] == "critical" and cli.poll() is None
+                source.daemon("kill")
+                source.daemon("start")
+                lab.wait_for(stuck, 60, "it goes on with it after a kill")
+            finally:
+                source.virsh("net-start", "prod")
+                target.virsh("net-start", "dr")
+            assert cli.wait(60) == 1
+            assert guest.state() == "running" and not stuck()
+            assert "'dr'" in ops.newest_job(source, "failover")["error"]["message"]
+        ops.restart(source)
+        with Watch(guest):
+            check_moved(guest, source, target, move(guest, source))
+
+
+def test_ended_by_force_while_it_is_off():
+    """Before anything was offered to the target: the guest runs again, unfenced and with its autostart."""
+    with ops.protected() as (guest, source, target):
+        source.virsh("autostart", guest.name)
+        guest.serial().wait_ack(more=10)
+        ops.restart(source, VR_FAULT="F2:delay=8000")
+        with Watch(guest):
+            cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+            lab.wait_for(lambda: guest.state() == "shut off", 30, "the source is off")
+            job = source.vr("unprotect", guest.name, "--force")
+            assert "left" not in job["result"], job
+            assert cli.wait(30) != 0 and guest.state() == "running"
+        assert "enable" in [line.split()[-1] for line in source.virsh("dominfo", guest.name).splitlines()
+                            if line.startswith("Autostart")]
+        assert not source.exists(f"{ops.STATE}/fence/{guest.uuid}")
+        ops.refused(source, 4, "info", guest.name)
+
+
+def test_given_up_by_force_while_the_target_is_dead():
+    """It dies as the owner; a person lets the source run it again. When it is back it does not start a second one."""
+    with ops.protected() as (guest, source, target):
+        guest.serial().wait_ack(more=10)
+        ops.restart(target, VR_FAULT="F4:kill")
+        cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+        assert target.daemon("wait") == "137"
+
+        def reason(host, code):
+            return {r["code"]: r for r in host.vr("info", guest.uuid)["reasons"]}.get(code)
+        lab.wait_for(lambda: reason(source, "hand-over-unanswered"), 60, "the source says that nothing answers")
+        left = source.vr("unprotect", guest.name, "--force")["result"]["left"]
+        assert "kvm2" in left and cli.wait(30) != 0, left
+        source.virsh("start", guest.name)
+        target.daemon("start")
+        lab.wait_for(lambda: reason(target, "source-gave-up"), 60, "the target says why it does not start it")
+        found = reason(target, "source-gave-up")
+        assert "'kvm1'" in found["message"] and "--force" in found["action"], found
+        time.sleep(8)
+        assert target.virsh("domstate", guest.name).strip() == "paused" and guest.state(source) == "running"
+        target.vr("unprotect", guest.name, "--force")
+        assert target.virsh("domstate", guest.name).strip() == "paused"
+        target.virsh("destroy", guest.name)
+        target.virsh("undefine", guest.name)
+
+
+def test_name_taken_at_the_target():
+    """A domain made there by hand since: the source is not shut down for a replica that cannot be defined."""
+    with ops.protected() as (guest, source, target):
+        started = source.virsh("domid", guest.name)
+        target.run("virsh", "-q", "define", "/dev/stdin",
+                   stdin=f"<domain type='qemu'><name>{guest.name}</name><memory>8192</memory><os><type>hvm</type></os></domain>")
+        try:
+            ops.refused(source, 5, "failover", guest.name, "--planned", code="domain-exists-name", names=(guest.name, "kvm2"))
+            assert source.virsh("domid", guest.name) == started
+        finally:
+            target.virsh("undefine", guest.name)
+        with Watch(guest):
+            check_moved(guest, source, target, move(guest, source))
+
+
 def link(host, direction):
     host.run("ip", "link", "set", "eth0", direction)
 
@@ -349,6 +440,47 @@ def killed(step, armed):
             check_moved(guest, source, target, job)
 
 
+def test_target_forgets_before_it_takes_over():
+    """The guest is off and the target has lost its database: that is said, and there is a way out of it."""
+    with ops.protected() as (guest, source, target):
+        guest.serial().wait_ack(more=10)
+        ops.restart(target, VR_FAULT="B1:kill")
+        cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+        assert target.daemon("wait") == "137", "the target did not pass B1"
+        os.unlink(target.path(f"{ops.STATE}/state.db"))
+        target.daemon("start")
+
+        def stuck():
+            return {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}.get("hand-over-unanswered")
+        reason = lab.wait_for(stuck, 60, "the source says that it waits")
+        assert f"unprotect {guest.name} --force" in reason["action"] and target.name in reason["message"], reason
+        assert guest.state(source) == "shut off" and not start_by_hand(guest, source)["kvm1"]
+        source.vr_fails(5, "unprotect", guest.name)
+        left = source.vr("unprotect", guest.name, "--force", timeout=90)["result"]["left"]
+        assert target.name in left, left
+        assert cli.wait(60) == 1
+        assert source.run("virt-replica", "info", guest.name, check=False)[0] == 4
+        assert start_by_hand(guest, source)["kvm1"]
+        guest.serial(source).wait_ack(more=10)
+        assert not guest.serial(source).corrupt
+
+
+def test_target_forgets_before_it_is_asked():
+    """It cannot have taken anything over: the failover is undone."""
+    with ops.protected() as (guest, source, target):
+        ops.restart(source, VR_FAULT="F3:kill")
+        cli = source.popen("virt-replica", "-q", "failover", guest.name, "--planned", stderr=subprocess.DEVNULL)
+        assert source.daemon("wait") == "137", "the source did not pass F3"
+        target.daemon("stop")
+        os.unlink(target.path(f"{ops.STATE}/state.db"))
+        target.daemon("start")
+        source.daemon("start")
+        assert cli.wait(60) != 0
+        assert ops.wait_job(source, ops.newest_job(source, "failover")["id"])["state"] == "failed"
+        assert guest.state(source) == "running" and ops.state(source, guest.name) == "protected"
+        guest.serial(source).wait_ack(more=10)
+
+
 def test_killed_at_f1():
     killed("F1", "kvm1")
 
@@ -359,6 +491,14 @@ def test_killed_at_f2():
 
 def test_killed_at_f3():
     killed("F3", "kvm1")
+
+
+def test_killed_at_b1():
+    killed("B1", "kvm2")
+
+
+def test_killed_at_b2():
+    killed("B2", "kvm2")
 
 
 def test_killed_at_f4():

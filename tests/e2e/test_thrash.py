@@ -21,6 +21,7 @@ def kill_daemon(host):
 def kill_libvirtd(host):
     host.libvirtd("kill")
     host.libvirtd("start")
+    lab.wait_for(lambda: host.virsh("list", check=False)[0] == 0, 20, "libvirtd answers")
 
 
 def stop_for_a_while(host):

@@ -4,12 +4,13 @@
 #include <string.h>
 
 #include "policies/error.h"
-#include "qmp/domain_mark.h"
-#include "qmp/domain_model.h"
-#include "qmp/domain_run.h"
+#include "qmp/domain/domain_mark.h"
+#include "qmp/domain/domain_model.h"
+#include "qmp/domain/domain_run.h"
 
 static GHashTable *hosts; /* connection -> (uuid -> FakeDom) */
 static guint countdown;
+static VrError fail_code;
 static gboolean fired;
 
 static void
@@ -67,7 +68,14 @@ fake_dom_find(VrConn *conn, const char *uuid)
 void
 fake_dom_fail_at(guint nth)
 {
+    fake_dom_fail_with(nth, VR_ERROR_TRANSIENT);
+}
+
+void
+fake_dom_fail_with(guint nth, VrError code)
+{
     countdown = nth;
+    fail_code = code;
     fired = FALSE;
 }
 
@@ -83,7 +91,7 @@ fails(GError **error)
     if (countdown == 0 || --countdown > 0)
         return FALSE;
     fired = TRUE;
-    vr_set_error(error, VR_ERROR_TRANSIENT, "libvirt-unreachable", NULL, "armed to fail");
+    vr_set_error(error, fail_code, "libvirt-unreachable", NULL, "armed to fail");
     return TRUE;
 }
 
@@ -178,6 +186,12 @@ vr_dom_xml_inactive(VrConn *conn, const char *domain, GError **error)
     return dom ? g_strdup(dom->xml) : NULL;
 }
 
+char *
+vr_dom_xml_live(VrConn *conn, const char *domain, GError **error)
+{
+    return vr_dom_xml_inactive(conn, domain, error);
+}
+
 gboolean
 vr_dom_set_autostart(VrConn *conn, const char *domain, gboolean autostart, GError **error)
 {
@@ -247,6 +261,10 @@ vr_dom_start(VrConn *conn, const char *domain, GError **error)
 
     if (dom == NULL)
         return FALSE;
+    if (dom->cannot_start) {
+        vr_set_error(error, VR_ERROR_INTERNAL, "libvirt-error", NULL, "network is not active");
+        return FALSE;
+    }
     if (dom->state == VR_DOM_SHUTOFF)
         dom->starts++;
     dom->state = VR_DOM_RUNNING;
@@ -278,6 +296,16 @@ vr_dom_resume(VrConn *conn, const char *domain, GError **error)
     dom->state = VR_DOM_RUNNING;
     dom->executed_us = 1;
     return TRUE;
+}
+
+gboolean
+vr_dom_suspend(VrConn *conn, const char *domain, GError **error)
+{
+    FakeDom *dom = open_dom(conn, domain, error);
+
+    if (dom != NULL && dom->state == VR_DOM_RUNNING)
+        dom->state = VR_DOM_PAUSED;
+    return dom != NULL;
 }
 
 gboolean
@@ -371,6 +399,13 @@ gboolean
 vr_dom_host_free_memory(VrConn *conn G_GNUC_UNUSED, guint64 *ret_bytes, GError **error)
 {
     *ret_bytes = G_GUINT64_CONSTANT(8) << 30;
+    return !fails(error);
+}
+
+gboolean
+vr_dom_host_memory(VrConn *conn G_GNUC_UNUSED, guint64 *ret_bytes, GError **error)
+{
+    *ret_bytes = G_GUINT64_CONSTANT(16) << 30;
     return !fails(error);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/fakes/fake-replica.h"
 
-#include "storage/file_util.h"
-#include "storage/manifest.h"
+#include "storage/util/file_util.h"
+#include "storage/replica/manifest.h"
 
 #define DISK_BYTES (G_GUINT64_CONSTANT(1) << 20)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "storage/replica.h"
+#include "storage/replica/replica.h"
 
 G_BEGIN_DECLS
 

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "qmp/domain_model.h"
-#include "qmp/host_caps.h"
+#include "qmp/domain/domain_model.h"
+#include "qmp/domain/host_caps.h"
 
 /* VR_TEST_DATA is the absolute path of tests/data. */
 
@@ -67,10 +67,21 @@ load_caps(const char *details)
     return caps;
 }
 
+/* The first finding with @code, or NULL. */
+static inline const VrFinding *
+find_finding(const VrFindings *findings, const char *code)
+{
+    for (guint i = 0; i < vr_findings_count(findings); i++) {
+        if (g_str_equal(vr_findings_get(findings, i)->code, code))
+            return vr_findings_get(findings, i);
+    }
+    return NULL;
+}
+
 static inline void
 assert_finding(const VrFindings *findings, const char *code, VrFindingSeverity severity)
 {
-    const VrFinding *finding = vr_findings_find(findings, code);
+    const VrFinding *finding = find_finding(findings, code);
 
     if (!finding)
         g_test_message("no finding '%s'", code);

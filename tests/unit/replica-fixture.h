@@ -12,10 +12,10 @@
 
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "storage/file_util.h"
-#include "storage/manifest.h"
-#include "storage/replica.h"
-#include "storage/run_program.h"
+#include "storage/util/file_util.h"
+#include "storage/replica/manifest.h"
+#include "storage/replica/replica.h"
+#include "storage/util/run_program.h"
 
 /*
  * The whole target with a fake source. Everything lives in files below one directory, so that a
@@ -482,6 +482,20 @@ two_disks(Fixture *f)
     write_randomly(f, "vdb", 4);
 }
 
+static gboolean
+retain_pass(Fixture *f, const VrPolicy *policy, GError **error)
+{
+    VrRetainPass pass = {0};
+    gboolean ok = TRUE;
+
+    do {
+        ok = vr_replica_retain(f->replica, policy, g_get_real_time(), &pass, NULL,
+                               ok ? error : NULL) &&
+             ok;
+    } while (pass.more);
+    return ok;
+}
+
 /* Keeps nothing but the newest and what is held. */
 static gboolean
 retain(Fixture *f, GError **error)
@@ -489,6 +503,32 @@ retain(Fixture *f, GError **error)
     g_autoptr(VrPolicy) policy = vr_policy_default();
 
     policy->keep = (VrRetentionRule){0};
-    return vr_replica_retain(f->replica, policy, g_get_real_time(), NULL, error) &&
-           vr_replica_retain(f->replica, policy, g_get_real_time(), NULL, error);
+    return retain_pass(f, policy, error) && retain_pass(f, policy, error);
+}
+
+static void
+assert_refused(gboolean ok, GError **error, VrError code, const char *slug)
+{
+    g_assert_false(ok);
+    g_assert_error(*error, VR_ERROR, (int) code);
+    g_assert_cmpstr(vr_error_slug(*error), ==, slug);
+    g_clear_error(error);
+}
+
+/* Three chunks of the open cycle read wrong. */
+static void
+damage_incoming(Fixture *f, const char *cycle)
+{
+    g_autofree char *path = at(f, "store/" UUID "/incoming/%s/vda.qcow2", cycle);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    guint8 byte;
+
+    /* header, L1, one L2, then data */
+    for (guint i = 0; i < 3; i++) {
+        off_t offset = (off_t) ((3 + 4 * i) * VR_CHUNK_SIZE + 77);
+        g_assert_cmpint(pread(fd, &byte, 1, offset), ==, 1);
+        byte ^= 1;
+        g_assert_cmpint(pwrite(fd, &byte, 1, offset), ==, 1);
+    }
+    close(fd);
 }

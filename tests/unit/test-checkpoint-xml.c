@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "qmp/checkpoint.h"
+#include "qmp/point/checkpoint.h"
 
 #include <glib/gstdio.h>
 #include <libvirt/libvirt.h>
@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "qmp/domain_ops.h"
-#include "qmp/image_bitmap.h"
-#include "qmp/point_backup.h"
-#include "qmp/scratch.h"
+#include "qmp/domain/domain_ops.h"
+#include "qmp/point/image_bitmap.h"
+#include "qmp/point/point_backup.h"
+#include "qmp/point/scratch.h"
 #include "qmp/virerr.h"
-#include "storage/run_program.h"
+#include "storage/util/run_program.h"
 
 #define UUID "1fca9135-0000-4000-8000-000000000001"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-#include "storage/chunk.h"
-#include "storage/sha256.h"
+#include "storage/util/chunk.h"
+#include "storage/util/sha256.h"
 
 static void
 test_count(void)

@@ -7,7 +7,7 @@
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_progress.h"
 #include "plugin/cli/cli_table.h"
-#include "storage/http.h"
+#include "storage/wire/http.h"
 
 #include <gio/gio.h>
 #include <gio/gunixsocketaddress.h>
@@ -289,8 +289,9 @@ test_usage_errors(void)
         {"xyzzyxyzzy", "unknown command 'xyzzyxyzzy'", "Run 'virt-replica help' for"},
         {"protect web1 --polcy gold --to k", "unknown option '--polcy' of command 'protect'",
          "Did you mean '--policy'?"},
-        {"failover web1 --unplanned", "unknown option '--unplanned' of command 'failover'",
-         "Did you mean '--planned'?"},
+        {"failover web1 --unplanned",
+         "option '--unplanned' of command 'failover' is not in this version", "help failover"},
+        {"resolve web1 --keep-mine", "command 'resolve' is not in this version", "help"},
         {"list --wibble", "unknown option '--wibble' of command 'list'",
          "Run 'virt-replica help list'."},
         {"list -x", "unknown option '-x'", "help list"},
@@ -520,12 +521,15 @@ test_help_text(void)
         "    unprotect - end a protection; the peer keeps the replica for its grace\n"
         "\n"
         "  SYNOPSIS\n"
-        "    unprotect <domain> [--keep-replica] [--detach] [--verbose] "
+        "    unprotect <domain> [--keep-replica] [--force] [--detach] [--verbose] "
         "[--timeout <duration>]\n"
         "\n"
         "  OPTIONS\n"
         "    [--domain] <domain>          domain name or UUID\n"
         "    --keep-replica               keep the recovery points on the peer without end\n"
+        "    --force                      end it without the other host, in any state; says what "
+        "is "
+        "left there\n"
         "    --detach                     print the job's id and do not wait for it\n"
         "    --verbose                    show progress while waiting\n"
         "    --timeout <duration>         stop waiting after this time; the job goes "
@@ -807,10 +811,10 @@ static const struct {
      "Size:           -\n"
      "Protections:    -\n"},
     {"store-scan fast --adopt web1", "POST /v1/stores/fast/adopt", "{\"domain\":\"web1\"}",
-     "[{\"uuid\":\"u1\"}]", "Replica u1 adopted\n"},
+     "[{\"uuid\":\"u1\"}]", "Replica of domain 'u1' adopted\n"},
     {"store-scan fast --adopt-all", "POST /v1/stores/fast/adopt", "{}", "[]", "Nothing to adopt\n"},
-    {"store-scan fast --drop u2", "POST /v1/stores/fast/drop", "{\"uuid\":\"u2\"}", "",
-     "Replica u2 removed from store 'fast'\n"},
+    {"store-scan fast --drop u2", "POST /v1/stores/fast/drop", "{\"domain\":\"u2\"}", "",
+     "Replica 'u2' removed from store 'fast'\n"},
     {"store-undefine fast", "DELETE /v1/stores/fast", "", "", "Store 'fast' undefined\n"},
     {"policy-list", "GET /v1/policies", "",
      "[{\"name\":\"default\",\"interval_seconds\":30,\"rpo_target_seconds\":120,\"builtin\":true}]",
@@ -961,7 +965,9 @@ static const char *const long_commands[][4] = {
     {"sync web1 --quiesce", "POST /v1/protections/web1/sync", "{\"quiesce\":true}",
      "Domain 'web1' has a new recovery point, app-consistent\n"},
     {"unprotect web1 --keep-replica", "POST /v1/protections/web1/unprotect",
-     "{\"keep_replica\":true}", "Domain 'web1' is no longer protected\n"},
+     "{\"keep_replica\":true,\"force\":false}", "Domain 'web1' is no longer protected\n"},
+    {"unprotect web1 --force", "POST /v1/protections/web1/unprotect",
+     "{\"keep_replica\":false,\"force\":true}", "Domain 'web1' is no longer protected\n"},
     {"failover web1 --planned --no-verify", "POST /v1/protections/web1/failover",
      "{\"mode\":\"planned\",\"force\":false,\"no_verify\":true,\"reverse\":true}",
      "Domain 'web1' failed over\n"},

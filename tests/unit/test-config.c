@@ -3,7 +3,7 @@
 
 #include "plugin/config.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 typedef struct {
     char *dir;
@@ -40,7 +40,7 @@ test_every_key(Fixture *f, gconstpointer data)
         f,
         "[daemon]\nname=kvm7\nlisten=127.0.0.1:1\naddress=kvm7:2\nlibvirt-uri=test:///default\n"
         "state-dir=/s\nruntime-dir=/r\nworkers=4\nmax-transfers=64\nverify-rate=5MiB/"
-        "s\nlog-level=debug\n",
+        "s\nscrub-window=Mon-Fri 18:30-06:00\nlook-interval=5s\nlog-level=debug\n",
         &error);
     g_autofree char *socket = NULL;
 
@@ -56,6 +56,10 @@ test_every_key(Fixture *f, gconstpointer data)
     g_assert_cmpuint(config->workers, ==, 4);
     g_assert_cmpuint(config->max_transfers, ==, 64);
     g_assert_cmpuint(config->verify_rate, ==, 5 << 20);
+    g_assert_cmpuint(config->scrub_window.days, ==, 0x1f);
+    g_assert_cmpuint(config->scrub_window.start, ==, 18 * 60 + 30);
+    g_assert_cmpuint(config->scrub_window.end, ==, 6 * 60);
+    g_assert_cmpint(config->look_interval_us, ==, 5 * G_USEC_PER_SEC);
     g_assert_cmpuint(config->log_level, ==, 4);
 }
 
@@ -83,6 +87,9 @@ test_refused(Fixture *f, gconstpointer data)
         {"[daemon]\nruntime-dir=\n", ":2: runtime-dir: '' is not an absolute path"},
         {"[daemon]\nlibvirt-uri=\n", ":2: libvirt-uri: '' is not a libvirt URI"},
         {"[daemon]\nworkers=1\nworkers=2\n", ":3"},
+        {"[daemon]\nscrub-window=at night\n", ":2: scrub-window: 'at night' is not a window"},
+        {"[daemon]\nscrub-window=18:30-25:00\n", "scrub-window"},
+        {"[daemon]\nlook-interval=0s\n", "look-interval"},
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
@@ -131,6 +138,9 @@ test_shipped(Fixture *f, gconstpointer data)
     g_assert_cmpuint(spelled_out->workers, ==, as_is->workers);
     g_assert_cmpuint(spelled_out->max_transfers, ==, as_is->max_transfers);
     g_assert_cmpuint(spelled_out->verify_rate, ==, as_is->verify_rate);
+    g_assert_cmpmem(&spelled_out->scrub_window, sizeof(VrWindow), &as_is->scrub_window,
+                    sizeof(VrWindow));
+    g_assert_cmpint(spelled_out->look_interval_us, ==, as_is->look_interval_us);
     g_assert_cmpuint(spelled_out->log_level, ==, as_is->log_level);
     g_assert_null(as_is->address);
     g_assert_nonnull(spelled_out->address);

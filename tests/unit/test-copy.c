@@ -4,8 +4,8 @@
 
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "storage/copy.h"
-#include "storage/frame.h"
+#include "storage/wire/copy.h"
+#include "storage/wire/frame.h"
 
 #define MAX_DISKS 3
 #define NEVER G_MAXINT

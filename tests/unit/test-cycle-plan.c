@@ -2,8 +2,8 @@
 #include "plugin/cycle/cycle_plan.h"
 #include "plugin/cycle/cycle_run.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/state_peer.h"
+#include "storage/util/file_util.h"
+#include "storage/state/state_peer.h"
 
 #define GIB ((guint64) 1 << 30)
 

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "policies/error.h"
-#include "storage/cycle.h"
-#include "storage/json_util.h"
+#include "storage/wire/cycle.h"
+#include "storage/util/json_util.h"
 
 #define ID "0123456789abcdef0123456789abcdef"
 #define ID2 "ffffffffffffffffffffffffffffffff"

@@ -8,7 +8,7 @@ check(const VrHostCaps *caps, const VrDomainModel *model, guint64 free_memory)
 {
     VrFindings *findings = vr_findings_new();
 
-    vr_host_caps_check(caps, model, free_memory, findings);
+    vr_host_caps_check(caps, model, 0, free_memory, findings);
     return findings;
 }
 
@@ -85,6 +85,27 @@ test_resources(void)
     assert_finding(findings, "tpm-missing", VR_FINDING_ERROR);
 }
 
+/* The definition says how much; a host that has less cannot run it at any time. */
+static void
+test_memory(void)
+{
+    g_autoptr(VrHostCaps) caps = load_caps("qemu");
+    g_autoptr(VrDomainModel) model = parse_data("lab-guest.xml");
+    g_autoptr(VrFindings) same = vr_findings_new();
+    g_autoptr(VrFindings) less = vr_findings_new();
+    g_autofree char *figures =
+        g_strdup_printf("%" G_GUINT64_FORMAT " MiB of memory, this host has %" G_GUINT64_FORMAT,
+                        model->memory >> 20, (model->memory >> 20) - 1);
+
+    vr_host_caps_check(caps, model, model->memory, 1 << 20, same);
+    g_assert_cmpuint(vr_findings_count(same), ==, 1);
+    assert_finding(same, "memory-short", VR_FINDING_WARNING);
+    vr_host_caps_check(caps, model, model->memory - (1 << 20), 1 << 20, less);
+    g_assert_cmpuint(vr_findings_count(less), ==, 1);
+    assert_finding(less, "memory-too-large", VR_FINDING_ERROR);
+    g_assert_nonnull(strstr(vr_findings_get(less, 0)->message, figures));
+}
+
 static void
 test_cpu(void)
 {
@@ -158,6 +179,7 @@ main(int argc, char **argv)
     g_test_add_func("/domain-caps/fits", test_fits);
     g_test_add_func("/domain-caps/machine", test_machine);
     g_test_add_func("/domain-caps/resources", test_resources);
+    g_test_add_func("/domain-caps/memory", test_memory);
     g_test_add_func("/domain-caps/cpu", test_cpu);
     g_test_add_func("/domain-caps/small-host", test_small_host);
     g_test_add_func("/domain-caps/bad-input", test_bad_input);

@@ -2,7 +2,7 @@
 #include "domain-fixture.h"
 
 #include "policies/error.h"
-#include "qmp/domain_check.h"
+#include "qmp/domain/domain_check.h"
 
 static void
 test_debian(void)
@@ -289,7 +289,7 @@ test_protectable(void)
         g_assert_cmpuint(disks->len, ==, 1);
         vr_domain_check_protectable(model, exclude, 7002022, excluded);
         assert_finding(excluded, "disk-excluded", VR_FINDING_WARNING);
-        g_assert_null(vr_findings_find(excluded, rows[i].code));
+        g_assert_null(find_finding(excluded, rows[i].code));
     }
 }
 

@@ -5,7 +5,7 @@
 #include <libxml/parser.h>
 
 #include "policies/error.h"
-#include "qmp/domain_xml.h"
+#include "qmp/domain/domain_xml.h"
 
 typedef struct {
     VrHostCaps *caps;
@@ -143,6 +143,36 @@ test_network_not_mapped(Fixture *f, gconstpointer data)
     g_assert_null(strstr(xml, "52:54:00:aa:00:03"));
     g_assert_nonnull(strstr(xml, "52:54:00:aa:00:01"));
     g_assert_nonnull(strstr(xml, "<source network='dr-lan'/>"));
+}
+
+/* No guest's interface lowers the MTU of a bridge of the other host. */
+static void
+test_mtu(Fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *size, *finding, *written;
+    } cases[] = {{"0", "value-dropped", NULL},        {"67", "value-dropped", NULL},
+                 {"68", "mtu-dropped", NULL},         {"1499", "mtu-dropped", NULL},
+                 {"65536", "value-dropped", NULL},    {"1500", NULL, "<mtu size='1500'/>"},
+                 {"9000", NULL, "<mtu size='9000'/>"}};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *devices =
+            g_strdup_printf("<interface type='network'><mac address='52:54:00:aa:00:01'/>"
+                            "<source network='prod'/><mtu size='%s'/></interface>",
+                            cases[i].size);
+        g_autofree char *text = small_domain("", devices, "");
+        g_autoptr(VrDomainModel) model = parse_text(text);
+        g_autofree char *xml = write_model(f, model, NULL);
+
+        if (cases[i].finding)
+            assert_finding(model->findings, cases[i].finding, VR_FINDING_WARNING);
+        else
+            g_assert_cmpuint(vr_findings_count(model->findings), ==, 0);
+        g_assert_nonnull(strstr(xml, "52:54:00:aa:00:01"));
+        g_assert_nonnull(strstr(xml, cases[i].written ? cases[i].written : "<interface"));
+        g_assert_true(cases[i].written || !strstr(xml, "<mtu"));
+    }
 }
 
 /* A test failover: another name, UUID, MACs and generation id; the same each time. */
@@ -469,6 +499,7 @@ main(int argc, char **argv)
     add("/domain-xml/golden/windows", test_golden, "windows-pc-ide");
     add("/domain-xml/golden/lab", test_golden, "lab-guest");
     add("/domain-xml/network-not-mapped", test_network_not_mapped, NULL);
+    add("/domain-xml/mtu", test_mtu, NULL);
     add("/domain-xml/new-identity", test_new_identity, NULL);
     add("/domain-xml/refused", test_refused, NULL);
     add("/domain-xml/firmware", test_firmware, NULL);

@@ -2,8 +2,8 @@
 #include "plugin/cycle/replicate.h"
 #include "plugin/exclusive.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/state_peer.h"
+#include "storage/util/file_util.h"
+#include "storage/state/state_peer.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define PEER "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -80,13 +80,14 @@ tear_down(Fixture *f, gconstpointer data)
     g_free(f->dir);
 }
 
+/* A cycle of it may be started. */
 static gboolean
 scheduled(Fixture *f)
 {
     VrScheduleInfo info;
 
     vr_scheduler_info(f->app.scheduler, UUID, &info);
-    return info.known;
+    return info.known && info.next_due_us != 0;
 }
 
 static void
@@ -129,7 +130,7 @@ test_by_state(Fixture *f, gconstpointer data)
 
     for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
         add_protection(f, rows[i].role, VR_PROTECTION_PROTECTED);
-        vr_scheduler_add(f->app.scheduler, UUID, policy);
+        vr_scheduler_add(f->app.scheduler, UUID, PEER, policy);
         begin(f);
         g_assert_false(scheduled(f));
         g_assert_false(is_free(f));
@@ -153,28 +154,59 @@ test_gone(Fixture *f, gconstpointer data)
     g_assert_false(scheduled(f));
 }
 
-/* A holder that is refused leaves the protection scheduled; the holder that was there ends what the
- * other began. */
+/* A holder that is refused changes nothing. */
 static void
 test_refused(Fixture *f, gconstpointer data)
 {
     g_autoptr(GCancellable) cancel = g_cancellable_new();
+    g_autoptr(VrPolicy) policy = vr_policy_default();
     g_autoptr(GError) error = NULL;
 
     add_protection(f, VR_ROLE_SOURCE, VR_PROTECTION_PROTECTED);
+    vr_scheduler_add(f->app.scheduler, UUID, PEER, policy);
     begin(f);
     g_assert_false(vr_exclusive_begin(&f->app, UUID, "another", 0, NULL, &error));
     g_assert_error(error, VR_ERROR, VR_ERROR_CONFLICT);
+    g_assert_false(scheduled(f));
+    vr_exclusive_end(&f->app, UUID);
     g_assert_true(scheduled(f));
+    begin(f);
     g_clear_error(&error);
     g_cancellable_cancel(cancel);
     g_assert_false(vr_exclusive_begin(&f->app, UUID, "another", -1, cancel, &error));
     g_assert_error(error, VR_ERROR, VR_ERROR_CANCELLED);
-    g_assert_true(scheduled(f));
     g_assert_true(
         vr_state_protection_set_state(f->app.state, UUID, VR_PROTECTION_FAILED_OVER, NULL));
     vr_exclusive_end(&f->app, UUID);
     g_assert_false(scheduled(f));
+}
+
+/* Somebody has a look at it: that mends no cause of failure and forgets no failure. */
+static void
+test_keeps_history(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrPolicy) policy = vr_policy_default();
+    g_autoptr(GError) away = vr_error_new(VR_ERROR_TRANSIENT, "peer-away", NULL, "no answer");
+    g_autoptr(GError) wrong = vr_error_new(VR_ERROR_AUTH, "peer-unknown", NULL, "who are you");
+    VrScheduleInfo before, after;
+
+    add_protection(f, VR_ROLE_SOURCE, VR_PROTECTION_PROTECTED);
+    vr_scheduler_add(f->app.scheduler, UUID, PEER, policy);
+    vr_scheduler_report(f->app.scheduler, UUID, NULL, g_get_monotonic_time(), TRUE, FALSE);
+    vr_scheduler_report(f->app.scheduler, UUID, away, 0, FALSE, FALSE);
+    vr_scheduler_info(f->app.scheduler, UUID, &before);
+    begin(f);
+    vr_exclusive_end(&f->app, UUID);
+    vr_scheduler_info(f->app.scheduler, UUID, &after);
+    g_assert_cmpuint(after.due_hour, ==, 2);
+    g_assert_cmpuint(after.missed_hour, ==, 1);
+    g_assert_cmpint(after.app_age_us, >=, 0);
+    g_assert_cmpint(ABS(after.next_due_us - before.next_due_us), <, G_USEC_PER_SEC);
+    vr_scheduler_report(f->app.scheduler, UUID, wrong, 0, FALSE, FALSE);
+    begin(f);
+    vr_exclusive_end(&f->app, UUID);
+    vr_scheduler_info(f->app.scheduler, UUID, &after);
+    g_assert_true(after.blocked);
 }
 
 static void
@@ -222,6 +254,7 @@ main(int argc, char **argv)
     ADD("by-state", test_by_state);
     ADD("gone", test_gone);
     ADD("refused", test_refused);
+    ADD("keeps-history", test_keeps_history);
     ADD("cancels-cycle", test_cancels_cycle);
     ADD("late-schedule", test_late_schedule);
     return g_test_run();

@@ -8,13 +8,15 @@
 #include "plugin/check.h"
 #include "plugin/cycle/replicate.h"
 #include "plugin/job/jobs.h"
+#include "plugin/log.h"
 #include "plugin/ownership.h"
 #include "plugin/peer/peer_ops.h"
 #include "plugin/target/activation.h"
 #include "policies/error.h"
 #include "policies/fault.h"
-#include "storage/file_util.h"
-#include "storage/json_util.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
+#include "storage/state/state_rp.h"
 #include "tests/fakes/fake-dom.h"
 #include "tests/fakes/fake-replica.h"
 
@@ -33,8 +35,14 @@ typedef struct {
     guint fail_action; /* the nth request to the target fails; 0: none */
     gboolean after_it; /* it was carried out, the answer is lost */
     gboolean fired;
+    gboolean not_yet;         /* the target says so to each "activate" */
+    const VrError *forgotten; /* the target knows nothing of it any more: what it answers */
+    void (*spoil)(TestHost *target, guint64 number); /* nullable: behind the final cycle */
+    const char *job_said; /* the source says so of the job that the target ordered, nullable: all */
+    const char *root_said; /* and so of the root that it heard from the target, nullable: that */
 } Fixture;
 
+static const VrError forgotten[] = {VR_ERROR_NOT_FOUND, VR_ERROR_AUTH};
 static Fixture *now; /* for the wrapped functions */
 static VrIdentity *identities[2];
 static char *identity_dir;
@@ -44,15 +52,29 @@ gboolean __wrap_vr_check_source(VrApp *app, const VrCheckWanted *wanted, VrFindi
                                 VrCheckFacts *ret_facts, GCancellable *cancel, GError **error);
 JsonNode *__wrap_vr_peer_client_action(VrPeerClient *self, const char *uuid, const char *action,
                                        JsonNode *request, GCancellable *cancel, GError **error);
+JsonNode *__wrap_vr_peer_client_job(VrPeerClient *self, gint64 id, GCancellable *cancel,
+                                    GError **error);
 gboolean __wrap_vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
                              VrCopyProgress *progress, GCancellable *cancel, VrCycleDone *ret_done,
                              GError **error);
+gboolean __wrap_vr_source_leave(VrApp *app, const char *uuid, GError **error);
 void __wrap_g_usleep(gulong microseconds);
 void __real_g_usleep(gulong microseconds);
+gint64 __wrap_g_get_monotonic_time(void);
+gint64 __real_g_get_monotonic_time(void);
+
+static gint64 slept_us; /* atomic enough: what was not slept */
+
+gint64
+__wrap_g_get_monotonic_time(void)
+{
+    return __real_g_get_monotonic_time() + __atomic_load_n(&slept_us, __ATOMIC_RELAXED);
+}
 
 void
 __wrap_g_usleep(gulong microseconds)
 {
+    __atomic_add_fetch(&slept_us, (gint64) microseconds, __ATOMIC_RELAXED);
     __real_g_usleep(microseconds / 200);
 }
 
@@ -90,6 +112,8 @@ __wrap_vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
     g_assert_nonnull(replica);
     rp = fake_replica_commit(replica, xml);
     vr_replicas_put(now->target.app.replicas, replica);
+    if (now->spoil != NULL && wanted->final)
+        now->spoil(&now->target, rp->number);
     row->base_number = rp->number;
     g_free(row->base_root);
     row->base_root = g_strdup(rp->root);
@@ -101,6 +125,18 @@ __wrap_vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted,
     return TRUE;
 }
 
+/* The source's consent is a policy's. */
+static JsonNode *
+ordered(TestHost *source, JsonNode *request)
+{
+    gint64 id = 1;
+
+    if (now->job_said == NULL)
+        g_assert_true(vr_jobs_start(source->app.jobs, "failover", UUID, "guest1",
+                                    json_object_ref(json_node_get_object(request)), &id, NULL));
+    return json_from_string(id == 1 ? "{\"job\":1}" : "{}", NULL);
+}
+
 JsonNode *
 __wrap_vr_peer_client_action(VrPeerClient *self, const char *uuid, const char *action,
                              JsonNode *request, GCancellable *cancel, GError **error)
@@ -109,15 +145,47 @@ __wrap_vr_peer_client_action(VrPeerClient *self, const char *uuid, const char *a
     gboolean hit = now->fail_action != 0 && --now->fail_action == 0;
     g_autoptr(JsonNode) answer = NULL;
 
+    if (g_str_equal(action, "planned-failover")) {
+        vr_log_of_peer(vr_identity_fingerprint(target->app.identity)); /* as its server does */
+        answer = ordered(source, request);
+        vr_log_of_peer(NULL);
+        return g_steal_pointer(&answer);
+    }
     now->fired = now->fired || hit;
+    if (now->not_yet && g_str_equal(action, "activate"))
+        return json_from_string(
+            "{\"owner\":false,\"running\":false,\"error\":{\"kind\":"
+            "\"transient\",\"code\":\"peer-unreachable\",\"message\":\"soon\"}}",
+            NULL);
+    if (now->forgotten != NULL && !g_str_equal(action, "prove")) {
+        g_set_error_literal(error, VR_ERROR, now->forgotten[0], "armed");
+        return NULL;
+    }
+    vr_log_of_peer(vr_identity_fingerprint(source->app.identity));
     if (!hit || now->after_it)
         answer = vr_peer_ops.action(&target->app, vr_identity_fingerprint(source->app.identity),
                                     uuid, action, request, hit ? NULL : error);
+    vr_log_of_peer(NULL);
     if (hit) {
         vr_set_error(error, VR_ERROR_TRANSIENT, "peer-unreachable", NULL, "armed to fail");
         return NULL;
     }
     return g_steal_pointer(&answer);
+}
+
+JsonNode *
+__wrap_vr_peer_client_job(VrPeerClient *self, gint64 id, GCancellable *cancel, GError **error)
+{
+    JsonNode *node =
+        now->job_said != NULL
+            ? json_from_string(now->job_said, NULL)
+            : vr_peer_ops.job(&now->source.app, vr_identity_fingerprint(now->target.app.identity),
+                              id, error);
+    JsonObject *result = node ? vr_json_object_in(json_node_get_object(node), "result") : NULL;
+
+    if (now->root_said != NULL && result != NULL)
+        json_object_set_string_member(result, "root_target", now->root_said);
+    return node;
 }
 
 static void
@@ -146,6 +214,7 @@ host_set_up(TestHost *host, guint index, const char *name)
     app->policies = vr_policy_files_new(host->dir);
     app->fence = vr_fence_new(host->dir, name);
     app->guards = vr_guards_new();
+    app->checked = vr_checked_definitions_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
     app->replicas = vr_replicas_new(app->state, manifests);
     app->scheduler = vr_scheduler_new(1, no_cycle, app);
@@ -163,6 +232,7 @@ host_tear_down(TestHost *host)
     vr_replicas_free(app->replicas);
     vr_peer_pool_free(app->peers);
     vr_guards_free(app->guards);
+    vr_checked_definitions_free(app->checked);
     vr_fence_free(app->fence);
     vr_policy_files_free(app->policies);
     vr_state_close(app->state);
@@ -260,23 +330,49 @@ has_overlay(Fixture *f)
     return g_file_test(path, G_FILE_TEST_EXISTS);
 }
 
-/* Runs a planned failover to its end. */
-static VrJobRow *
-fail_over(Fixture *f)
+static gint64
+begin_failover(Fixture *f)
 {
     g_autoptr(GError) error = NULL;
     JsonObject *args = json_object_new();
-    VrJobRow *row;
     gint64 id;
 
     json_object_set_boolean_member(args, "no_verify", TRUE); /* its layers are fresh */
     g_assert_true(vr_jobs_start(f->source.app.jobs, "failover", UUID, "guest1", args, &id, &error));
     g_assert_no_error(error);
+    return id;
+}
+
+static VrJobRow *
+end_failover(Fixture *f, gint64 id)
+{
+    g_autoptr(GError) error = NULL;
+    VrJobRow *row;
+
     vr_jobs_wait(f->source.app.jobs, id, JOB_SECONDS);
     row = vr_state_job_get(f->source.app.state, id, &error);
     g_assert_no_error(error);
     g_assert_cmpint(row->ended_us, !=, 0);
     return row;
+}
+
+static VrJobRow *
+fail_over(Fixture *f)
+{
+    return end_failover(f, begin_failover(f));
+}
+
+/* Until that is the protection's error. (transfer full) */
+static VrProtection *
+wait_error(TestHost *host, const char *slug)
+{
+    for (;;) {
+        g_autoptr(VrProtection) row = row_of(host);
+
+        if (row->last_error != NULL && strstr(row->last_error, slug))
+            return g_steal_pointer(&row);
+        __real_g_usleep(10000);
+    }
 }
 
 static void
@@ -341,6 +437,57 @@ test_moves(Fixture *f, gconstpointer data)
     g_assert_false(fake_dom_find(f->source.app.conn, UUID)->autostart);
 }
 
+/* Ordered on the target. (transfer full) */
+static VrJobRow *
+order_there(Fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    JsonObject *args = json_object_new();
+    VrJobRow *row;
+    gint64 id;
+
+    json_object_set_boolean_member(args, "no_verify", TRUE);
+    g_assert_true(vr_jobs_start(f->target.app.jobs, "failover", UUID, "guest1", args, &id, &error));
+    g_assert_no_error(error);
+    vr_jobs_wait(f->target.app.jobs, id, JOB_SECONDS);
+    row = vr_state_job_get(f->target.app.state, id, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(row->ended_us, !=, 0);
+    return row;
+}
+
+static void
+test_ordered_there(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrProtection) source = row_of(&f->source);
+    g_autoptr(VrJobRow) job = NULL;
+
+    f->root_said = "none that it can be";
+    job = order_there(f);
+    g_assert_cmpstr(job->error, ==, NULL);
+    g_assert_cmpint(job->state, ==, VR_JOB_COMPLETED);
+    assert_moved(f);
+    vr_protection_free(g_steal_pointer(&source));
+    source = row_of(&f->source);
+    g_assert_nonnull(strstr(job->result, source->base_root));
+    g_assert_null(strstr(job->result, f->root_said));
+}
+
+/* The source says that it is done, and does nothing. */
+static void
+test_ordered_there_lied(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrJobRow) job = NULL;
+
+    f->job_said = "{\"state\":\"completed\",\"steps\":[],\"result\":{\"number\":1}}";
+    job = order_there(f);
+    g_assert_cmpint(job->state, ==, VR_JOB_FAILED);
+    g_assert_nonnull(strstr(job->error, "failover-unconfirmed"));
+    g_assert_nonnull(strstr(job->error, "'kvm1'"));
+    g_assert_nonnull(strstr(job->error, "'kvm2'"));
+    g_assert_null(fake_dom_find(f->target.app.conn, UUID));
+}
+
 /* Whatever the @n-th thing that fails is: never two guests, and either all is as before or all is
  * moved. */
 static gboolean
@@ -383,7 +530,7 @@ test_nth_failure(gconstpointer what)
 static void
 test_fault_points(void)
 {
-    static const char *const before[] = {"F1", "F2", "F3"};
+    static const char *const before[] = {"F1", "F2", "F3", "B1", "B2"};
 
     for (guint i = 0; i < G_N_ELEMENTS(before); i++) {
         g_autofree char *spec = g_strdup_printf("%s:errno=EIO", before[i]);
@@ -455,7 +602,7 @@ test_activate_again(Fixture *f, gconstpointer data)
     assert_moved(f);
     same = say_activate(f, row->generation, source->base_number, source->base_root, &error);
     g_assert_no_error(error);
-    g_assert_true(vr_json_true_in(json_node_get_object(same), "running"));
+    g_assert_true(json_object_get_boolean_member(json_node_get_object(same), "running"));
     g_assert_cmpuint(there->starts, ==, 1);
 }
 
@@ -480,6 +627,323 @@ test_given_up(Fixture *f, gconstpointer data)
     g_assert_false(refused);
 }
 
+/* What was taken is not refused after the next failover from there either, and no promise is
+ * forgotten because of many others. */
+static void
+test_promises(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrProtection) before = row_of(&f->target);
+    g_autoptr(VrProtection) source = row_of(&f->source);
+    g_autofree char *first = child_of(f, before->generation);
+    g_autofree char *taken = NULL;
+    g_autofree char *next = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrJobRow) job = NULL;
+    gboolean refused = FALSE;
+
+    g_assert_true(vr_ownership_refuse(&f->target.app, UUID, first, &refused, NULL) && refused);
+    for (guint i = 0; i < 100; i++) {
+        g_autofree char *other = child_of(f, before->generation);
+
+        g_assert_true(vr_ownership_refuse(&f->target.app, UUID, other, &refused, &error));
+    }
+    assert_refused(say_activate(f, first, source->base_number, source->base_root, &error), &error,
+                   "activation-refused");
+    job = fail_over(f);
+    g_assert_cmpint(job->state, ==, VR_JOB_COMPLETED);
+    vr_protection_free(source);
+    source = row_of(&f->source);
+    taken = g_strdup(source->generation);
+    next = child_of(f, taken);
+    g_assert_true(vr_state_protection_set_generation(f->target.app.state, UUID, next, NULL));
+    g_assert_true(vr_ownership_refuse(&f->target.app, UUID, taken, &refused, NULL));
+    g_assert_false(refused);
+    g_assert_true(vr_ownership_refuse(&f->target.app, UUID, next, &refused, NULL));
+    g_assert_false(refused);
+}
+
+/* A job of the target's operator, which does nothing. */
+static gint64
+add_job(Fixture *f, const char *kind, const char *args)
+{
+    VrJobRow row = {.kind = (char *) kind,
+                    .uuid = (char *) UUID,
+                    .domain = (char *) "guest1",
+                    .args = (char *) args,
+                    .state = VR_JOB_RUNNING};
+
+    g_assert_true(vr_state_job_insert(f->target.app.state, &row, NULL));
+    return row.id;
+}
+
+/* What would keep the target from taking over is met before the guest is shut down. */
+static void
+test_target_is_busy(Fixture *f, gconstpointer data)
+{
+    FakeDom *dom = fake_dom_find(f->source.app.conn, UUID);
+    g_autoptr(VrJobRow) job = NULL;
+    g_autofree char *number = NULL;
+
+    number = g_strdup_printf("job %" G_GINT64_FORMAT, add_job(f, "unprotect", NULL));
+    dom->cannot_start = TRUE; /* it would show */
+    job = fail_over(f);
+    g_assert_cmpint(job->state, ==, VR_JOB_FAILED);
+    g_assert_nonnull(strstr(job->error, "job-running"));
+    g_assert_nonnull(strstr(job->error, number));
+    dom->cannot_start = FALSE;
+    assert_as_before(f);
+}
+
+static gint64
+ask_verify(Fixture *f, const char *request)
+{
+    const char *peer = vr_identity_fingerprint(f->source.app.identity);
+    g_autoptr(JsonNode) node = json_from_string(request, NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) answer =
+        vr_peer_ops.action(&f->target.app, peer, UUID, "verify", node, &error);
+
+    if (answer != NULL)
+        return json_object_get_int_member(json_node_get_object(answer), "job");
+    g_assert_cmpstr(vr_error_slug(error), ==, "job-running");
+    return 0;
+}
+
+/* A verify under way stands for another one only if it reads the same, and no less; and a peer ends
+ * none of this host. */
+static void
+test_another_verify(Fixture *f, gconstpointer data)
+{
+    const char *peer = vr_identity_fingerprint(f->source.app.identity);
+    VrApp *target = &f->target.app;
+    gint64 id = add_job(f, "verify", "{\"number\":3}");
+    g_autofree char *text = g_strdup_printf("{\"job\":%" G_GINT64_FORMAT "}", id);
+    g_autoptr(JsonNode) cancel = json_from_string(text, NULL);
+    g_autoptr(JsonNode) done = NULL;
+    g_autoptr(VrJobRow) row = NULL;
+
+    g_assert_cmpint(ask_verify(f, "{\"number\":3}"), ==, id);
+    g_assert_cmpint(ask_verify(f, "{\"number\":7}"), ==, 0);
+    g_assert_cmpint(ask_verify(f, "{}"), ==, 0);
+    done = vr_peer_ops.action(target, peer, UUID, "verify-cancel", cancel, NULL);
+    g_assert_nonnull(done);
+    row = vr_state_job_get(target->state, id, NULL);
+    g_assert_null(row->result);
+    row->state = VR_JOB_COMPLETED;
+    row->ended_us = 1;
+    g_assert_true(vr_state_job_update(target->state, row, NULL));
+    id = add_job(f, "verify", "{\"number\":3,\"good_since_us\":5}");
+    g_assert_cmpint(ask_verify(f, "{\"number\":3}"), ==, 0);
+}
+
+/* Only a target activates, whoever orders it. */
+static void
+test_source_activates_nothing(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrProtection) row = row_of(&f->source);
+    g_autofree char *text = g_strdup_printf(
+        "{\"generation\":\"%s\",\"root\":\"%064d\",\"number\":1}", row->generation, 0);
+    g_autoptr(JsonNode) request = json_from_string(text, NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(vr_activate(&f->source.app, UUID, request, &error));
+    g_assert_cmpstr(vr_error_slug(error), ==, "not-target");
+    g_assert_cmpint(vr_jobs_running(f->source.app.jobs, UUID), ==, 0);
+}
+
+gboolean
+__wrap_vr_source_leave(VrApp *app, const char *uuid, GError **error)
+{
+    return TRUE;
+}
+
+static gboolean
+run_force(Fixture *f, TestHost *host, char **ret_result)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VrJobRow) row = NULL;
+    JsonObject *args = json_object_new();
+    gint64 id;
+
+    json_object_set_boolean_member(args, "force", TRUE);
+    g_assert_true(vr_jobs_start(host->app.jobs, "unprotect", UUID, "guest1", args, &id, &error));
+    vr_jobs_wait(host->app.jobs, id, JOB_SECONDS);
+    row = vr_state_job_get(host->app.state, id, &error);
+    *ret_result = g_strdup(row->result);
+    return row->state == VR_JOB_COMPLETED;
+}
+
+/* The target has lost what it knew (or does not know us any more) while it was to take over: that
+ * is said, an operator ends it, the guest can be started by hand, and the two are never in step
+ * again. */
+static void
+test_forgotten(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->source.app;
+    g_autoptr(VrTransfer) offered = NULL;
+    g_autoptr(VrGeneration) theirs = NULL;
+    g_autoptr(VrGeneration) mine = NULL;
+    g_autoptr(VrProtection) row = NULL;
+    g_autoptr(VrJobRow) failover = NULL;
+    g_autofree char *result = NULL;
+    g_autoptr(GError) error = NULL;
+    gboolean contested = FALSE;
+    gint64 id;
+
+    f->forgotten = data;
+    id = begin_failover(f);
+    row = wait_error(&f->source, "hand-over-unanswered");
+    g_assert_nonnull(strstr(row->last_error, "unprotect guest1 --force"));
+    g_assert_true(vr_state_transfer_get(app->state, UUID, &offered, &error));
+    theirs = vr_generation_from_line(offered->generation, &error);
+    g_assert_true(vr_ownership_abandon(app, UUID, &contested, &error) && contested);
+    failover = end_failover(f, id);
+    g_assert_nonnull(strstr(failover->error, "unprotect --force"));
+    g_assert_cmpint(fake_dom_find(app->conn, UUID)->state, ==, VR_DOM_SHUTOFF);
+    g_assert_true(fenced(&f->source));
+    g_clear_pointer(&row, vr_protection_free);
+    row = row_of(&f->source);
+    mine = vr_generation_from_line(row->generation, &error);
+    g_assert_cmpint(vr_generation_compare(mine, theirs), ==, VR_GENERATION_SPLIT_BRAIN);
+    g_assert_cmpstr(vr_generation_owner(mine), ==, vr_identity_fingerprint(app->identity));
+    g_assert_true(vr_ownership_abandon(app, UUID, &contested, &error) && contested); /* again */
+    g_assert_true(run_force(f, &f->source, &result));
+    g_assert_nonnull(strstr(result, "may run on host 'kvm2'"));
+    g_assert_null(vr_state_protection_get(app->state, UUID, NULL));
+    g_assert_false(fenced(&f->source));
+}
+
+/* The failover fails and the source cannot start the guest again either: that is said, it is tried
+ * until it is possible, and only then the failover has ended. */
+static void
+test_not_undone(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->source.app;
+    FakeDom *dom = fake_dom_find(app->conn, UUID);
+    g_autoptr(VrProtection) row = NULL;
+    g_autoptr(VrJobRow) job = NULL;
+    gint64 id;
+
+    g_assert_true(vr_fault_init("F2:errno=EIO", NULL));
+    dom->cannot_start = TRUE;
+    id = begin_failover(f);
+    row = wait_error(&f->source, "failover-not-undone");
+    g_assert_nonnull(strstr(row->last_error, "network is not active"));
+    g_assert_cmpint(row->state, ==, VR_PROTECTION_FAILING_OVER);
+    g_assert_cmpint(vr_jobs_running(app->jobs, UUID), ==, id);
+    dom->cannot_start = FALSE;
+    job = end_failover(f, id);
+    g_assert_cmpint(job->state, ==, VR_JOB_FAILED);
+    assert_as_before(f);
+    g_clear_pointer(&row, vr_protection_free);
+    row = row_of(&f->source);
+    g_assert_null(row->last_error);
+}
+
+/* The same, and an operator ends it while the daemon cannot: unprotect puts the guest back, now or
+ * later. */
+static void
+test_given_up_unheard(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->source.app;
+    FakeDom *dom = fake_dom_find(app->conn, UUID);
+    g_autoptr(VrProtection) row = NULL;
+    g_autoptr(VrTransfer) left = NULL;
+    g_autofree char *result = NULL;
+    gboolean contested = TRUE;
+    gint64 id;
+
+    g_assert_true(vr_fault_init("F2:errno=EIO", NULL));
+    dom->cannot_start = TRUE;
+    id = begin_failover(f);
+    row = wait_error(&f->source, "failover-not-undone");
+    g_assert_true(vr_ownership_abandon(app, UUID, &contested, NULL) && !contested);
+    vr_job_row_free(end_failover(f, id));
+    g_assert_cmpint(dom->state, ==, VR_DOM_SHUTOFF);
+    contested = TRUE;
+    g_assert_true(vr_ownership_abandon(app, UUID, &contested, NULL) && !contested);
+    g_assert_true(vr_state_transfer_get(app->state, UUID, &left, NULL));
+    g_assert_true(left->phase == VR_TRANSFER_GIVEN_UP && left->ran && left->generation == NULL);
+    dom->cannot_start = data != NULL;
+    g_assert_true(run_force(f, &f->source, &result));
+    g_assert_cmpint(dom->state, ==, data != NULL ? VR_DOM_SHUTOFF : VR_DOM_RUNNING);
+    g_assert_true((strstr(result, "was running before its failover") != NULL) == (data != NULL));
+    g_assert_null(vr_state_protection_get(app->state, UUID, NULL));
+    g_assert_false(fenced(&f->source));
+}
+
+/* A target that says "not yet" for ever does not keep the guest off for ever. */
+static void
+test_not_yet(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrJobRow) job = NULL;
+    gboolean waits = FALSE;
+    gint64 id;
+
+    f->not_yet = TRUE;
+    id = begin_failover(f);
+    while (vr_jobs_running(f->source.app.jobs, UUID) == id) {
+        g_autoptr(VrProtection) row = row_of(&f->source);
+
+        /* it answers, whatever it says: nobody is to end it by force */
+        g_assert_true(row->last_error == NULL || !strstr(row->last_error, "--force"));
+        waits |= row->last_error != NULL && strstr(row->last_error, "hand-over-waits");
+        __real_g_usleep(1000);
+    }
+    g_assert_true(waits);
+    job = end_failover(f, id);
+    g_assert_cmpint(job->state, ==, VR_JOB_FAILED);
+    g_assert_nonnull(strstr(job->error, "could not take it over"));
+    assert_as_before(f);
+}
+
+/* It runs here, its old host is gone: the protection ends, the domain and its files stay. */
+static void
+test_let_go(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrJobRow) job G_GNUC_UNUSED = fail_over(f);
+    FakeDom *there = fake_dom_find(f->target.app.conn, UUID);
+    g_autofree char *result = NULL;
+
+    g_assert_true(run_force(f, &f->target, &result));
+    g_assert_nonnull(strstr(result, "/active"));
+    g_assert_null(vr_state_protection_get(f->target.app.state, UUID, NULL));
+    g_assert_cmpint(there->state, ==, VR_DOM_RUNNING);
+    g_assert_true(has_overlay(f));
+    g_assert_false(fenced(&f->target));
+}
+
+static void
+remove_layer(TestHost *host, guint64 number)
+{
+    g_autofree char *path =
+        g_strdup_printf("%s/store/" UUID "/vda/%" G_GUINT64_FORMAT ".qcow2", host->dir, number);
+
+    g_assert_cmpint(g_unlink(path), ==, 0);
+}
+
+static void
+mark_bad(TestHost *host, guint64 number)
+{
+    VrLayerCheck check = {number, (char *) "vda", VR_LAYER_UNREADABLE, 7};
+
+    g_assert_true(vr_state_layer_check_put(host->app.state, UUID, &check, NULL));
+}
+
+/* Lost between the proof and the hand over, when the guest is off already: it runs on at its
+ * source. */
+static void
+test_spoilt(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrJobRow) job = NULL;
+
+    f->spoil = data ? mark_bad : remove_layer;
+    job = fail_over(f);
+    g_assert_cmpint(job->state, ==, VR_JOB_FAILED);
+    g_assert_nonnull(strstr(job->error, "vda"));
+    assert_as_before(f);
+}
+
 /* The promise is heard at the commit point, also when everything was made already. */
 static void
 test_given_up_while_preparing(Fixture *f, gconstpointer data)
@@ -497,6 +961,97 @@ test_given_up_while_preparing(Fixture *f, gconstpointer data)
     g_assert_cmpstr(vr_error_slug(error), ==, "activation-refused");
     g_assert_true(vr_ownership_given_back(&f->target.app, UUID, NULL));
     assert_as_before(f);
+}
+
+/* The domain that this host owns was undefined before it was seen running: what its guest may have
+ * written is in the overlay. */
+static void
+test_undefined(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrProtection) row = row_of(&f->target);
+    g_autofree char *child = child_of(f, row->generation);
+    g_autofree char *path =
+        g_build_filename(f->target.dir, "store", UUID, "active", "vda.qcow2", NULL);
+    g_autoptr(VrTargetNetworks) networks = NULL;
+    g_autoptr(VrTransfer) transfer = NULL;
+    g_autofree char *dir = NULL;
+    g_autofree char *generation = NULL;
+    VrApp *app = &f->target.app;
+    VrTakeOver wanted = {child, 1, FALSE};
+    g_autoptr(GError) error = NULL;
+    struct stat before, after;
+    VrBoot boot;
+
+    g_assert_false(vr_activation_is_left(app, row));
+    g_assert_true(vr_ownership_prepare(app, UUID, &wanted, &error));
+    g_assert_true(vr_activation_is_left(app, row));
+    g_assert_true(vr_state_transfer_get(app->state, UUID, &transfer, &error));
+    networks = vr_activation_networks(app, row, &error);
+    g_assert_true(vr_activation_boot(app, row, transfer, &boot, &dir, &generation, &error));
+    boot.networks = networks;
+    vr_boot_prepare(app, &boot, &error);
+    g_assert_no_error(error);
+    g_assert_true(vr_ownership_take(app, UUID, &error));
+    g_assert_true(vr_dom_undefine(app->conn, UUID, TRUE, &error));
+    g_assert_cmpint(stat(path, &before), ==, 0);
+    vr_protection_free(row);
+    row = row_of(&f->target);
+    g_assert_true(vr_activation_is_left(app, row));
+    vr_activation_recover(app, row, &error);
+    g_assert_no_error(error);
+    g_assert_false(vr_activation_is_left(app, row));
+    g_assert_cmpint(fake_dom_find(app->conn, UUID)->state, ==, VR_DOM_RUNNING);
+    g_assert_cmpint(stat(path, &after), ==, 0);
+    g_assert_cmpuint(before.st_ino, ==, after.st_ino);
+}
+
+/* Names are a peer's to give: two of one name are told apart by UUID only, and a name that is the
+ * UUID of another stands for nothing. */
+static void
+test_names(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->target.app;
+    g_autoptr(VrProtection) row = row_of(&f->target);
+    g_autoptr(VrProtection) found = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_free(row->uuid);
+    row->uuid = g_strdup(OTHER_UUID);
+    g_assert_true(vr_state_protection_insert(app->state, row, &error));
+    g_assert_null(vr_app_find_protection(app, "guest1", &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_INVALID);
+    g_assert_cmpstr(vr_error_slug(error), ==, "ambiguous-name");
+    g_assert_true(strstr(error->message, UUID) && strstr(error->message, OTHER_UUID));
+    g_clear_error(&error);
+    found = vr_app_find_protection(app, OTHER_UUID, &error);
+    g_assert_cmpstr(found->uuid, ==, OTHER_UUID);
+    g_clear_pointer(&found, vr_protection_free);
+    g_assert_true(vr_state_protection_set_name(app->state, OTHER_UUID, UUID, &error));
+    found = vr_app_find_protection(app, UUID, &error);
+    g_assert_cmpstr(found->uuid, ==, UUID);
+    g_assert_true(vr_state_protection_delete(app->state, OTHER_UUID, &error));
+}
+
+/* A COMMIT that was let in before the take-over and comes to its transaction behind it. */
+static void
+test_late_commit(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->target.app;
+    g_autoptr(VrJobRow) job = data != NULL ? NULL : fail_over(f);
+    g_autoptr(GPtrArray) rows = vr_state_rp_list(app->state, UUID, NULL);
+    g_autoptr(VrRpRow) late = g_ptr_array_steal_index(rows, rows->len - 1);
+    g_autoptr(GError) error = NULL;
+
+    late->rp.number++;
+    g_free(late->rp.cycle);
+    late->rp.cycle = vr_random_id();
+    if (data != NULL)
+        g_assert_true(vr_state_protection_set_kept_until(app->state, UUID, 1, NULL));
+    g_assert_false(vr_state_rp_commit(app->state, late, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_REFUSED);
+    g_assert_cmpstr(vr_error_slug(error), ==, data != NULL ? "replica-kept" : "failed-over");
+    if (job != NULL)
+        assert_moved(f);
 }
 
 /* Whoever sits in the replica's place is left as he is. */
@@ -523,6 +1078,7 @@ test_definition(Fixture *f, gconstpointer data)
     g_autofree char *good = guest_xml(UUID, "anything");
     g_autofree char *foreign = guest_xml(OTHER_UUID, "guest1");
     g_autofree char *machine = g_strdup(good);
+    g_autofree char *large = g_strdup(good);
     g_autoptr(GError) error = NULL;
 
     g_assert_true(vr_boot_check_definition(&f->target.app, row, good, disks, none, &error));
@@ -533,9 +1089,84 @@ test_definition(Fixture *f, gconstpointer data)
     g_assert_false(vr_boot_check_definition(&f->target.app, row, good, none, none, &error));
     g_assert_cmpstr(vr_error_slug(error), ==, "no-disks");
     g_clear_error(&error);
+    memcpy(strstr(large, "MiB"), "GiB", 3);
+    g_assert_false(vr_boot_check_definition(&f->target.app, row, large, disks, none, &error));
+    g_assert_cmpstr(vr_error_slug(error), ==, "memory-too-large");
+    g_clear_error(&error);
     memcpy(strstr(machine, "q35-7.2"), "q35-9.9", 7);
     g_assert_false(vr_boot_check_definition(&f->target.app, row, machine, disks, none, &error));
     g_assert_cmpstr(vr_error_slug(error), ==, "machine-type-missing");
+}
+
+static void
+begin_cycle(VrReplica *replica, VrCycleCommit *commit)
+{
+    g_autoptr(VrRecoveryPoint) head = vr_replica_head(replica, NULL);
+    g_autoptr(VrCycleBegin) begin = g_new0(VrCycleBegin, 1);
+    g_autoptr(GError) error = NULL;
+    guint64 held;
+
+    begin->cycle = vr_random_id();
+    begin->kind = VR_CYCLE_DELTA;
+    begin->generation = vr_random_id();
+    begin->base_number = head->number;
+    begin->base_cycle = g_strdup(head->cycle);
+    begin->disks = vr_cycle_disks_new();
+    vr_cycle_disks_add(begin->disks, "vda", 1 << 20);
+    vr_replica_begin(replica, begin, &held, &error);
+    g_assert_no_error(error);
+    g_free(commit->cycle);
+    commit->cycle = g_strdup(begin->cycle);
+}
+
+/* One that could not be judged because libvirt was away is judged with the next recovery point. */
+static void
+test_definition_unjudged(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->target.app;
+    VrReplica *replica = vr_replicas_get(app->replicas, UUID, NULL);
+    g_autoptr(VrCycleCommit) commit = g_new0(VrCycleCommit, 1);
+    g_autoptr(VrRecoveryPoint) unjudged = NULL;
+    g_autoptr(GError) error = NULL;
+
+    commit->attachments = vr_attachments_new();
+    commit->domain_xml = guest_xml(UUID, "guest1");
+    begin_cycle(replica, commit);
+    g_assert_true(vr_peer_ops.may_commit(app, UUID, replica, commit, &error));
+    fake_dom_fail_at(1);
+    g_assert_true(vr_peer_ops.may_commit(app, UUID, replica, commit, &error)); /* known */
+    g_assert_false(fake_dom_fired());
+    memcpy(strstr(commit->domain_xml, "q35-7.2"), "q35-9.9", 7);
+    g_assert_true(vr_peer_ops.may_commit(app, UUID, replica, commit, &error)); /* away */
+    g_assert_true(fake_dom_fired());
+    fake_dom_fail_at(0);
+    unjudged = fake_replica_commit(replica, commit->domain_xml);
+    begin_cycle(replica, commit);
+    g_assert_false(vr_peer_ops.may_commit(app, UUID, replica, commit, &error));
+    g_assert_cmpstr(vr_error_slug(error), ==, "machine-type-missing");
+    vr_replicas_put(app->replicas, replica);
+}
+
+/* A cycle that is not open yet may be so a moment later: its definition is not let through. */
+static void
+test_definition_of_none(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->target.app;
+    VrReplica *replica = vr_replicas_get(app->replicas, UUID, NULL);
+    g_autoptr(VrRecoveryPoint) head = vr_replica_head(replica, NULL);
+    g_autoptr(VrCycleCommit) commit = g_new0(VrCycleCommit, 1);
+    g_autoptr(GError) error = NULL;
+
+    commit->attachments = vr_attachments_new();
+    commit->domain_xml = guest_xml(UUID, "guest1");
+    commit->cycle = vr_random_id();
+    g_assert_false(vr_peer_ops.may_commit(app, UUID, replica, commit, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_TRANSIENT);
+    g_assert_cmpstr(vr_error_slug(error), ==, "cycle-unknown");
+    g_free(commit->cycle);
+    commit->cycle = g_strdup(head->cycle); /* nothing of it is stored again */
+    g_assert_true(vr_peer_ops.may_commit(app, UUID, replica, commit, NULL));
+    vr_replicas_put(app->replicas, replica);
 }
 
 /* The names in the RP's definition do not decide what is defined. */
@@ -582,15 +1213,40 @@ main(int argc, char **argv)
     g_log_set_default_handler(quiet, NULL);
     make_identities();
     ADD("moves", test_moves);
+    ADD("ordered-there", test_ordered_there);
+    ADD("ordered-there-lied", test_ordered_there_lied);
     g_test_add_data_func("/failover/nth-libvirt-call", "libvirt", test_nth_failure);
     g_test_add_data_func("/failover/nth-request-lost", "request", test_nth_failure);
     g_test_add_data_func("/failover/nth-answer-lost", "answer", test_nth_failure);
     g_test_add_func("/failover/fault-points", test_fault_points);
     ADD("activate-again", test_activate_again);
     ADD("given-up", test_given_up);
+    ADD("promises", test_promises);
+    g_test_add("/failover/forgotten/not-found", Fixture, &forgotten[0], set_up, test_forgotten,
+               tear_down);
+    g_test_add("/failover/forgotten/auth", Fixture, &forgotten[1], set_up, test_forgotten,
+               tear_down);
+    ADD("let-go", test_let_go);
+    ADD("target-is-busy", test_target_is_busy);
+    ADD("another-verify", test_another_verify);
+    ADD("source-activates-nothing", test_source_activates_nothing);
+    ADD("not-yet", test_not_yet);
+    ADD("not-undone", test_not_undone);
+    g_test_add("/failover/given-up-unheard/runs", Fixture, NULL, set_up, test_given_up_unheard,
+               tear_down);
+    g_test_add("/failover/given-up-unheard/stays-off", Fixture, "off", set_up,
+               test_given_up_unheard, tear_down);
+    g_test_add("/failover/spoilt/gone", Fixture, NULL, set_up, test_spoilt, tear_down);
+    g_test_add("/failover/spoilt/bad", Fixture, "bad", set_up, test_spoilt, tear_down);
     ADD("given-up-while-preparing", test_given_up_while_preparing);
+    ADD("undefined", test_undefined);
+    ADD("late-commit/failed-over", test_late_commit);
+    g_test_add("/failover/late-commit/kept", Fixture, "kept", set_up, test_late_commit, tear_down);
+    ADD("names", test_names);
     ADD("foreign-domain", test_foreign_domain);
     ADD("definition", test_definition);
+    ADD("definition-unjudged", test_definition_unjudged);
+    ADD("definition-of-none", test_definition_of_none);
     ADD("name-from-row", test_name_from_row);
     status = g_test_run();
     for (guint i = 0; i < G_N_ELEMENTS(identities); i++)

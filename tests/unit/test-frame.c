@@ -3,7 +3,7 @@
 #include <zstd.h>
 
 #include "policies/error.h"
-#include "storage/frame.h"
+#include "storage/wire/frame.h"
 
 static guint8 *
 random_chunk(void)

@@ -89,6 +89,45 @@ test_threads(void)
     vr_guards_free(self.guards);
 }
 
+typedef struct {
+    VrGuards *guards;
+    const char *name;
+    GString *order; /* guarded by the guard itself */
+} Queued;
+
+static gpointer
+queue_up(gpointer data)
+{
+    Queued *self = data;
+
+    g_assert_true(vr_guard_take(self->guards, UUID, self->name, -1, NULL, NULL));
+    g_string_append(self->order, self->name);
+    vr_guard_release(self->guards, UUID);
+    return NULL;
+}
+
+/* Who came first is served first; who does not wait does not get in between. */
+static void
+test_order(void)
+{
+    VrGuards *guards = vr_guards_new();
+    g_autoptr(GString) order = g_string_new(NULL);
+    Queued queued[] = {{guards, "a", order}, {guards, "b", order}, {guards, "c", order}};
+    GThread *threads[G_N_ELEMENTS(queued)];
+
+    g_assert_true(vr_guard_take(guards, UUID, "first", 0, NULL, NULL));
+    for (guint i = 0; i < G_N_ELEMENTS(queued); i++) {
+        threads[i] = g_thread_new("queue", queue_up, &queued[i]);
+        g_usleep(G_USEC_PER_SEC / 5);
+    }
+    vr_guard_release(guards, UUID);
+    for (guint i = 0; i < G_N_ELEMENTS(queued); i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpstr(order->str, ==, "abc");
+    g_assert_true(vr_guard_take(guards, UUID, "last", 0, NULL, NULL));
+    vr_guards_free(guards);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -97,5 +136,6 @@ main(int argc, char **argv)
     g_test_add_func("/guard/limited-wait", test_limited_wait);
     g_test_add_func("/guard/cancelled", test_cancelled);
     g_test_add_func("/guard/threads", test_threads);
+    g_test_add_func("/guard/order", test_order);
     return g_test_run();
 }

@@ -106,6 +106,8 @@ test_rpo(void)
     assert_only(&in, VR_HEALTH_OK, NULL);
     in.idle_replicated = FALSE;
     in.state = VR_PROTECTION_DISABLING;
+    assert_only(&in, VR_HEALTH_WARNING, "unprotect-unfinished");
+    in.at_work = TRUE;
     assert_only(&in, VR_HEALTH_OK, NULL);
 }
 
@@ -190,6 +192,41 @@ test_critical(void)
                     VR_HEALTH_WARNING);
 }
 
+/* Nothing can be done with it here before somebody acts; what to do is the error's to say. */
+static void
+test_unusable(void)
+{
+    g_autoptr(GError) error = vr_error_new(VR_ERROR_CORRUPT, "state-older-than-store",
+                                           "Run store-scan.", "the database is older");
+    g_autoptr(GPtrArray) reasons = NULL;
+    VrHealthInput in = healthy();
+    const VrHealthReason *reason;
+
+    in.replica_error = error;
+    assert_only(&in, VR_HEALTH_CRITICAL, "replica-unusable");
+    (void) vr_health_evaluate(&in, &reasons);
+    reason = g_ptr_array_index(reasons, 0);
+    g_assert_cmpstr(reason->action, ==, "Run store-scan.");
+    g_assert_nonnull(strstr(reason->message, "the database is older"));
+}
+
+/* What an action tells people to do can be done today. */
+static void
+test_damage_action(void)
+{
+    g_autoptr(GPtrArray) reasons = NULL;
+    VrHealthInput in = healthy();
+
+    in.damaged_disk = "vda";
+    in.damaged_rp = 7;
+    in.damaged_chunks = 2;
+    in.damaged_older = 1;
+    (void) vr_health_evaluate(&in, &reasons);
+    g_assert_cmpuint(reasons->len, ==, 2);
+    for (guint i = 0; i < reasons->len; i++)
+        g_assert_null(strstr(((VrHealthReason *) reasons->pdata[i])->action, "force"));
+}
+
 /* A replica whose source ended replication is neither old nor paused; its end is what counts. */
 static void
 test_kept(void)
@@ -221,6 +258,8 @@ main(int argc, char **argv)
     g_test_add_func("/health/damage", test_damage);
     g_test_add_func("/health/warnings", test_warnings);
     g_test_add_func("/health/critical", test_critical);
+    g_test_add_func("/health/unusable", test_unusable);
+    g_test_add_func("/health/damage-action", test_damage_action);
     g_test_add_func("/health/kept", test_kept);
     g_test_add_func("/health/names", test_names);
     return g_test_run();

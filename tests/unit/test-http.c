@@ -12,9 +12,9 @@
 #include "plugin/http/http_gate.h"
 #include "plugin/http/http_server.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/http.h"
-#include "storage/json_util.h"
+#include "storage/util/file_util.h"
+#include "storage/wire/http.h"
+#include "storage/util/json_util.h"
 
 #define BODY_MAX (300 * 1024)
 
@@ -108,11 +108,10 @@ on_fail(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError 
 static gboolean
 on_who(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
-    g_autofree char *uid = g_strdup_printf("%d", (int) vr_http_request_uid(request));
     const char *peer = vr_http_request_peer(request);
 
     g_assert_true(!peer || vr_http_request_remote(request));
-    vr_http_reply_json(reply, 200, object_with("who", peer ? peer : uid));
+    vr_http_reply_json(reply, 200, object_with("who", peer ? peer : "local"));
     return TRUE;
 }
 
@@ -451,7 +450,8 @@ test_admit(Fixture *f, gconstpointer data)
     g_assert_cmpint(g_atomic_int_get(&f->admitted), ==, 2);
 }
 
-/* A connection from 127.0.0.@host, as somebody who says @text and then nothing. */
+/* A connection from the @host-th address of 127.0.0.0/8, as somebody who says @text and then
+ * nothing. */
 static int
 stranger(Fixture *f, guint host, const char *text)
 {
@@ -477,15 +477,16 @@ is_open(int fd)
 }
 
 #define STRANGERS_MAX 800
+#define HALF_HANDSHAKE "\x16\x03\x01\x02"
 
 typedef struct {
     Fixture *f;
     const char *text; /* what they say */
-    guint hosts;      /* from how many addresses, from 127.0.0.@first on */
+    guint hosts;      /* from how many addresses, from the @first-th on */
     guint first;
-    guint n;  /* connections at once */
-    int stop; /* atomic */
-    guint opened;
+    guint n;    /* connections at once */
+    int stop;   /* atomic */
+    int opened; /* atomic */
 } Flood;
 
 /* Opens anew what was closed, as fast as it can. */
@@ -503,7 +504,7 @@ flood_thread(gpointer data)
             if (fds[i] >= 0)
                 close(fds[i]);
             fds[i] = stranger(flood->f, flood->first + i % flood->hosts, flood->text);
-            flood->opened++;
+            g_atomic_int_inc(&flood->opened);
         }
     }
     for (guint i = 0; i < flood->n; i++) {
@@ -511,6 +512,25 @@ flood_thread(gpointer data)
             close(fds[i]);
     }
     return NULL;
+}
+
+/* Returns when each of them was opened once. */
+static GThread *
+flood_begin(Flood *flood)
+{
+    GThread *thread = g_thread_new("flood", flood_thread, flood);
+
+    while ((guint) g_atomic_int_get(&flood->opened) < flood->n)
+        g_usleep(G_USEC_PER_SEC / 100);
+    return thread;
+}
+
+static void
+flood_end(Flood *flood, GThread *thread, double slowest)
+{
+    g_atomic_int_set(&flood->stop, 1);
+    g_thread_join(thread);
+    g_test_message("%d opened, slowest %.3f s", flood->opened, slowest);
 }
 
 /* Each on a connection of its own: the slowest of them, in seconds. */
@@ -535,15 +555,10 @@ static void
 run_flood(Fixture *f, const char *text, guint n, guint first)
 {
     Flood flood = {.f = f, .text = text, .hosts = 2, .first = first, .n = n};
-    GThread *thread = g_thread_new("flood", flood_thread, &flood);
-    double slowest;
+    GThread *thread = flood_begin(&flood);
+    double slowest = knock(f, 20);
 
-    g_usleep(G_USEC_PER_SEC / 2);
-    slowest = knock(f, 20);
-    g_atomic_int_set(&flood.stop, 1);
-    g_thread_join(thread);
-    g_test_message("%u opened, slowest %.3f s", flood.opened, slowest);
-    g_assert_cmpuint(flood.opened, >=, n);
+    flood_end(&flood, thread, slowest);
     g_assert_cmpfloat(slowest, <, 10);
 }
 
@@ -560,14 +575,59 @@ test_idle_strangers(Fixture *f, gconstpointer data)
 static void
 test_half_handshakes(Fixture *f, gconstpointer data)
 {
-    run_flood(f, "\x16\x03\x01\x02", 800, 2);
+    run_flood(f, HALF_HANDSHAKE, 800, 2);
+}
+
+/* Half handshakes, one from each of many addresses: a peer that nobody knows yet gets its turn, and
+ * once it is known it is before all of them. */
+static void
+test_many_addresses(Fixture *f, gconstpointer data)
+{
+    Flood flood = {.f = f, .text = HALF_HANDSHAKE, .hosts = 400, .first = 2, .n = 400};
+    GThread *thread = flood_begin(&flood);
+    double first, slowest;
+
+    g_usleep(6 * G_USEC_PER_SEC);
+    first = knock(f, 1);
+    slowest = knock(f, 20);
+    g_test_message("the first one took %.3f s", first);
+    flood_end(&flood, thread, slowest);
+    g_assert_cmpfloat(slowest, <, 3);
+}
+
+/* From more addresses than there is room for; a peer that was known before it began. */
+static void
+test_more_addresses(Fixture *f, gconstpointer data)
+{
+    Flood flood = {.f = f, .text = HALF_HANDSHAKE, .hosts = 790, .first = 2, .n = 790};
+    double slowest = knock(f, 1);
+    GThread *thread = flood_begin(&flood);
+
+    slowest = knock(f, 20);
+    flood_end(&flood, thread, slowest);
+    g_assert_cmpfloat(slowest, <, 3);
+}
+
+/* Beside all others, a stranger that has the peer's own address. */
+static void
+test_same_address(Fixture *f, gconstpointer data)
+{
+    Flood others = {.f = f, .text = HALF_HANDSHAKE, .hosts = 100, .first = 2, .n = 400};
+    Flood beside = {.f = f, .text = HALF_HANDSHAKE, .hosts = 1, .first = 1, .n = 20};
+    double slowest = knock(f, 1);
+    GThread *threads[] = {flood_begin(&others), flood_begin(&beside)};
+
+    slowest = knock(f, 3);
+    flood_end(&beside, threads[1], slowest);
+    flood_end(&others, threads[0], slowest);
+    g_assert_cmpfloat(slowest, <, 10);
 }
 
 static void
 test_deadline(Fixture *f, gconstpointer data)
 {
     int silent = stranger(f, 2, "");
-    int slow = stranger(f, 3, "\x16\x03\x01\x02");
+    int slow = stranger(f, 3, HALF_HANDSHAKE);
     g_autoptr(VrHttp) known = right_peer(f);
     g_autofree char *first G_GNUC_UNUSED = get_member(known, "/v1/things/x", "id");
     gint64 from_us = g_get_monotonic_time();
@@ -619,17 +679,49 @@ test_peer_connections(Fixture *f, gconstpointer data)
     }
 }
 
+typedef struct {
+    guint asked, there; /* how often; how often it says yes before it says no */
+} Watch;
+
+static gboolean
+is_there(gpointer data, GCancellable *cancel)
+{
+    Watch *watch = data;
+
+    return ++watch->asked <= watch->there;
+}
+
+/* Whoever thinks for long is asked in between, and given up when it does not answer that. */
+static void
+test_hung_server(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrHttp) http = vr_http_new_unix(f->socket);
+    g_autoptr(GError) error = NULL;
+    Watch watch = {.there = 1};
+
+    vr_http_watch(http, 10, is_there, &watch);
+    g_assert_false(vr_http_json(http, "GET", "/v1/wait", NULL, 60, NULL, NULL, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_TRANSIENT);
+    g_assert_cmpstr(vr_error_slug(error), ==, "peer-unreachable");
+    g_assert_cmpuint(watch.asked, ==, 3);
+    g_clear_error(&error);
+    vr_http_watch(http, 0, NULL, NULL);
+    g_assert_false(vr_http_json(http, "GET", "/v1/wait", NULL, 3, NULL, NULL, &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_TIMEOUT);
+    g_assert_cmpuint(watch.asked, ==, 3);
+}
+
 static void
 test_identity(Fixture *f, gconstpointer data)
 {
     g_autoptr(VrHttp) tls = right_peer(f);
     g_autoptr(VrHttp) local = vr_http_new_unix(f->socket);
     g_autofree char *peer_name = get_member(tls, "/v1/who", "who");
-    g_autofree char *uid_name = get_member(local, "/v1/who", "who");
+    g_autofree char *local_name = get_member(local, "/v1/who", "who");
     struct stat st;
 
     g_assert_cmpstr(peer_name, ==, vr_identity_fingerprint(f->client_id));
-    g_assert_cmpint(atoi(uid_name), ==, (int) getuid());
+    g_assert_cmpstr(local_name, ==, "local");
     g_assert_cmpint(stat(f->socket, &st), ==, 0);
     g_assert_cmpint(st.st_mode & 0777, ==, 0600);
 }
@@ -947,6 +1039,58 @@ test_address(void)
     }
 }
 
+#define TRAILERS_MAX (32 * 1024 * 1024)
+
+typedef struct {
+    int fd; /* that listens */
+    gsize sent;
+} Babbler;
+
+/* A short answer whose trailers have no end. */
+static gpointer
+babble(gpointer data)
+{
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                               "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+    g_autofree char *line = g_strdup_printf("X-Trailer: %0*d\r\n", 1000, 1);
+    Babbler *self = data;
+    int fd = accept(self->fd, NULL, NULL);
+    gssize n = send(fd, head, sizeof head - 1, MSG_NOSIGNAL);
+
+    while (n > 0 && self->sent < TRAILERS_MAX) {
+        n = send(fd, line, strlen(line), MSG_NOSIGNAL);
+        self->sent += n > 0 ? (gsize) n : 0;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void
+test_trailers(Fixture *f, gconstpointer data)
+{
+    g_autofree char *dir = g_dir_make_tmp("vr-http-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "socket", NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    Babbler babbler = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    VrHttpCall call = {.method = "GET", .path = "/v1/status"};
+    g_autoptr(VrHttp) client = vr_http_new_unix(path);
+    g_autoptr(GBytes) body = NULL;
+    g_autoptr(GError) error = NULL;
+    GThread *thread;
+
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    g_assert_cmpint(bind(babbler.fd, (struct sockaddr *) &address, sizeof address), ==, 0);
+    g_assert_cmpint(listen(babbler.fd, 1), ==, 0);
+    thread = g_thread_new("babbler", babble, &babbler);
+    g_assert_false(vr_http_call(client, &call, &body, NULL, &error));
+    g_assert_nonnull(error);
+    g_clear_pointer(&client, vr_http_free);
+    g_thread_join(thread);
+    g_assert_cmpuint(babbler.sent, <, TRAILERS_MAX / 4);
+    close(babbler.fd);
+    g_assert_true(vr_remove_tree(dir, NULL));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -961,8 +1105,13 @@ main(int argc, char **argv)
     ADD("admit", test_admit);
     ADD("idle-strangers", test_idle_strangers);
     ADD("half-handshakes", test_half_handshakes);
+    ADD("many-addresses", test_many_addresses);
+    ADD("more-addresses", test_more_addresses);
+    ADD("same-address", test_same_address);
     ADD("deadline", test_deadline);
+    ADD("trailers", test_trailers);
     ADD("peer-connections", test_peer_connections);
+    ADD("hung-server", test_hung_server);
     ADD("identity", test_identity);
     ADD("wrong-server", test_wrong_server);
     ADD("no-certificate", test_no_certificate);

@@ -6,7 +6,7 @@
 
 #include "plugin/identity.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 typedef struct {
     char *dir;

@@ -3,7 +3,7 @@
 
 #include "plugin/job/job.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define LONG_S 30.0
@@ -160,6 +160,19 @@ run_from_start(Fixture *f, const char *fails, const char *log, VrJobState state)
     assert_ended(f, id, log, state);
 }
 
+/* Whether the last job says that it took something back. */
+static void
+assert_undone(Fixture *f, gboolean undone)
+{
+    g_autoptr(JsonNode) list = vr_jobs_list(f->jobs, UUID, TRUE, NULL);
+    JsonObject *job = json_array_get_object_element(json_node_get_array(list), 0);
+    JsonNode *result = json_object_get_member(job, "result");
+
+    g_assert_cmpint(JSON_NODE_HOLDS_OBJECT(result) &&
+                        json_object_has_member(json_node_get_object(result), "undo"),
+                    ==, undone);
+}
+
 static void
 test_order(Fixture *f, gconstpointer data)
 {
@@ -169,7 +182,9 @@ test_order(Fixture *f, gconstpointer data)
     child = vr_state_job_get(f->state, f->child, NULL);
     g_assert_cmpint(child->parent, ==, f->child - 1);
     run_from_start(f, "look", "!look ", VR_JOB_FAILED);
+    assert_undone(f, FALSE);
     run_from_start(f, "a", "look !a -a ", VR_JOB_FAILED);
+    assert_undone(f, TRUE);
     run_from_start(f, "b", "look a !b -b -a ", VR_JOB_FAILED);
     run_from_start(f, "point", "look a b !point -b -a ", VR_JOB_FAILED);
     run_from_start(f, "c", "look a b point !c ", VR_JOB_FAILED);
@@ -210,6 +225,8 @@ test_resumed(Fixture *f, gconstpointer data)
     static const char behind[] =
         "[" STATE("look", "completed") "," STATE("a", "completed") "," STATE(
             "b", "completed") "," STATE("point", "completed") "," STATE("c", "running") "]";
+    static const char looking[] = "[" STATE("look", "running") "," STATE(
+        "a", "completed") "," STATE("b", "completed") "," STATE("point", "pending") "]";
     static const char undoing[] = "{\"undo\":\"{\\\"code\\\":\\\"store-full\\\",\\\"kind\\\":"
                                   "\\\"no-space\\\",\\\"message\\\":\\\"full\\\"}\"}";
 
@@ -218,7 +235,11 @@ test_resumed(Fixture *f, gconstpointer data)
     resume(f, at_point, NULL, "look !point -b -a ", VR_JOB_FAILED);
     f->fails = "c";
     resume(f, behind, NULL, "look !c ", VR_JOB_FAILED);
+    f->fails = "look";
+    resume(f, at_point, NULL, "!look -b -a ", VR_JOB_FAILED);
     f->fails = NULL;
+    resume(f, looking, NULL, "look point c ", VR_JOB_COMPLETED);
+    resume(f, looking, undoing, "-b -a ", VR_JOB_FAILED);
     resume(f, at_point, undoing, "-b -a ", VR_JOB_FAILED);
     resume(f, "[]", NULL, "look a b point c ", VR_JOB_COMPLETED);
     resume(f, "nonsense", NULL, "look a b point c ", VR_JOB_COMPLETED);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/job/job.h"
+#include "plugin/log.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/state_private.h"
+#include "storage/util/file_util.h"
+#include "storage/state/state_private.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define OTHER "11111111-2222-3333-4444-666666666666"
@@ -36,9 +37,21 @@ run_plain(VrJob *job, gpointer app, GError **error)
     vr_job_progress(job)->total = 100;
     vr_job_progress(job)->done = 40;
     vr_job_progress(job)->sent = 7;
+    vr_job_step(job, "what another host calls its own");
+    g_assert_cmpstr(vr_job_running_step(job), ==, "first");
     vr_job_step(job, "second");
     vr_job_result_double(job, "downtime_seconds", 1.5);
     vr_job_result_int(job, "number", 9);
+    return TRUE;
+}
+
+static gboolean
+run_peer(VrJob *job, gpointer app, GError **error)
+{
+    const char *peer = vr_log_peer();
+
+    g_assert_cmpstr(peer, ==, vr_job_origin(job));
+    vr_job_result_string(job, "peer", peer ? peer : "none");
     return TRUE;
 }
 
@@ -114,12 +127,30 @@ run_undoing(VrJob *job, gpointer data, GError **error)
     return FALSE;
 }
 
+/* Three times what it needs cannot be read, when it goes on. */
+static gboolean
+run_unread(VrJob *job, gpointer data, GError **error)
+{
+    App *app = data;
+
+    if (++app->gates < 3) {
+        vr_set_error(error, VR_ERROR_INTERNAL, "state-failed", NULL, "cannot read");
+        return FALSE;
+    }
+    vr_job_step(job, "first");
+    return TRUE;
+}
+
 static const VrJobStepDef two_steps[] = {{"first"}, {"second"}, {NULL}};
 static const VrJobKind kinds[] = {
     {"plain", two_steps, run_plain},
     {"failing", two_steps, run_failing},
     {"gate", two_steps, run_gate},
     {"undoing", two_steps, run_undoing},
+    {"peer", two_steps, run_peer},
+    {"reading", two_steps, run_gate, VR_JOB_KIND_YIELDS},
+    {"urgent", two_steps, run_peer, VR_JOB_KIND_URGENT},
+    {"unread", two_steps, run_unread},
 };
 
 static void
@@ -277,6 +308,146 @@ test_one_a_protection(Fixture *f, gconstpointer data)
     open_gate(f);
     vr_jobs_wait(f->jobs, id, LONG_S);
     vr_jobs_wait(f->jobs, second, LONG_S);
+    g_assert_cmpint(vr_jobs_running(f->jobs, UUID), ==, 0);
+}
+
+typedef struct {
+    Fixture *f;
+    gint64 parent, id;
+} Ordered;
+
+static gpointer
+order_as_peer(gpointer data)
+{
+    Ordered *self = data;
+    g_autoptr(GError) error = NULL;
+
+    vr_log_of_peer("aaaa");
+    g_assert_true(vr_jobs_start_child(self->f->jobs, self->parent, "peer", UUID, "web1", NULL,
+                                      &self->id, &error));
+    return NULL;
+}
+
+static void
+assert_origin(Fixture *f, gint64 id, const char *origin)
+{
+    g_autoptr(VrJobRow) row = NULL;
+    g_autofree char *result = g_strdup_printf("{\"peer\":\"%s\"}", origin ? origin : "none");
+
+    vr_jobs_wait(f->jobs, id, LONG_S);
+    row = vr_state_job_get(f->state, id, NULL);
+    g_assert_cmpstr(row->origin, ==, origin);
+    g_assert_cmpstr(row->result, ==, result);
+}
+
+/* What a peer orders is its own, in the log too; what it adds to a job of this host is not. */
+static void
+test_of_a_peer(Fixture *f, gconstpointer data)
+{
+    Ordered ordered = {f, 0, 0};
+    VrJobRow parent = {.kind = (char *) "failover",
+                       .uuid = (char *) UUID,
+                       .domain = (char *) "web1",
+                       .state = VR_JOB_RUNNING};
+
+    g_thread_join(g_thread_new("peer", order_as_peer, &ordered));
+    assert_origin(f, ordered.id, "aaaa");
+    assert_origin(f, start(f, "peer", UUID), NULL);
+    g_assert_true(vr_state_job_insert(f->state, &parent, NULL));
+    ordered.parent = parent.id;
+    g_thread_join(g_thread_new("peer", order_as_peer, &ordered));
+    assert_origin(f, ordered.id, NULL);
+    parent.state = VR_JOB_COMPLETED;
+    g_assert_true(vr_state_job_update(f->state, &parent, NULL));
+}
+
+static void
+assert_state(Fixture *f, gint64 id, VrJobState state)
+{
+    g_autoptr(VrJobRow) row = vr_state_job_get(f->state, id, NULL);
+
+    g_assert_cmpint(row->state, ==, state);
+}
+
+static void
+test_unread(Fixture *f, gconstpointer data)
+{
+    VrJobRow row = {.kind = (char *) "unread",
+                    .uuid = (char *) UUID,
+                    .domain = (char *) "web1",
+                    .state = VR_JOB_RUNNING};
+
+    g_assert_true(vr_state_job_insert(f->state, &row, NULL));
+    g_assert_true(vr_jobs_resume(f->jobs, NULL));
+    vr_jobs_wait(f->jobs, row.id, LONG_S);
+    assert_state(f, row.id, VR_JOB_COMPLETED);
+    g_assert_cmpuint(f->app.gates, ==, 3);
+}
+
+static gpointer
+read_as_peer(gpointer data)
+{
+    Ordered *self = data;
+
+    vr_log_of_peer("aaaa");
+    g_assert_true(vr_jobs_start(self->f->jobs, "reading", UUID, "web1", NULL, &self->id, NULL));
+    return NULL;
+}
+
+/* What only reads makes room for what must not wait, and a peer's for whatever this host wants. */
+static void
+test_yields(Fixture *f, gconstpointer data)
+{
+    gint64 reading = start(f, "reading", UUID), id;
+    Ordered ordered = {f, 0, 0};
+    g_autoptr(GError) error = NULL;
+
+    wait_for_gates(f, 1);
+    g_assert_false(vr_jobs_check_free(f->jobs, 0, "peer", UUID, "web1", NULL));
+    g_assert_true(vr_jobs_check_free(f->jobs, 0, "urgent", UUID, "web1", NULL));
+    g_assert_false(vr_jobs_start(f->jobs, "peer", UUID, "web1", NULL, &id, &error));
+    g_assert_cmpstr(vr_error_slug(error), ==, "job-running");
+    id = start(f, "urgent", UUID);
+    assert_state(f, reading, VR_JOB_CANCELLED);
+    vr_jobs_wait(f->jobs, id, LONG_S);
+
+    g_thread_join(g_thread_new("peer", read_as_peer, &ordered));
+    wait_for_gates(f, 2);
+    id = start(f, "peer", UUID);
+    assert_state(f, ordered.id, VR_JOB_CANCELLED);
+    vr_jobs_wait(f->jobs, id, LONG_S);
+    assert_state(f, id, VR_JOB_COMPLETED);
+}
+
+/* A cancel holds also where nobody hears it before the daemon stops, or before it has begun to go
+ * on. */
+static void
+test_cancel_is_durable(Fixture *f, gconstpointer data)
+{
+    gint64 id = start(f, "gate", UUID);
+    gboolean while_down = data != NULL;
+
+    wait_for_gates(f, 1);
+    if (!while_down) {
+        g_autoptr(VrJobRow) row = NULL;
+
+        close_registry(f);
+        f->state = vr_state_open(f->dir, NULL);
+        row = vr_state_job_get(f->state, id, NULL);
+        g_free(row->result);
+        row->result = g_strdup("{\"cancel\":\"yes\"}");
+        g_assert_true(vr_state_job_update(f->state, row, NULL));
+        vr_state_close(f->state);
+    } else {
+        close_registry(f);
+    }
+    open_registry(f);
+    g_assert_cmpint(vr_jobs_running(f->jobs, UUID), ==, id);
+    if (while_down)
+        g_assert_true(vr_jobs_cancel(f->jobs, id, NULL));
+    g_assert_true(vr_jobs_resume(f->jobs, NULL));
+    vr_jobs_wait(f->jobs, id, LONG_S);
+    assert_state(f, id, VR_JOB_CANCELLED);
     g_assert_cmpint(vr_jobs_running(f->jobs, UUID), ==, 0);
 }
 
@@ -474,6 +645,13 @@ main(int argc, char **argv)
     ADD("undo-goes-on", test_undo_goes_on);
     ADD("end-is-recorded-later", test_end_is_recorded_later);
     ADD("unknown-kind", test_unknown_kind);
+    ADD("of-a-peer", test_of_a_peer);
+    ADD("yields", test_yields);
+    ADD("unread", test_unread);
+    g_test_add("/job/cancel-is-durable/recorded", Fixture, NULL, set_up, test_cancel_is_durable,
+               tear_down);
+    g_test_add("/job/cancel-is-durable/while-down", Fixture, "down", set_up, test_cancel_is_durable,
+               tear_down);
     ADD("stopping", test_stopping);
     return g_test_run();
 }

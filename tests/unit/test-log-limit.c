@@ -41,11 +41,35 @@ test_bounded(void)
     vr_log_limit_free(limit);
 }
 
+/* A peer that was silent since: how many of its lines were left out is said all the same, once. */
+static void
+test_left_out(void)
+{
+    VrLogLimit *limit = vr_log_limit_new();
+    g_autofree char *peer = NULL;
+    guint suppressed = 0;
+
+    for (guint i = 0; i < VR_LOG_LIMIT_LINES; i++)
+        g_assert_true(vr_log_limit_take(limit, "a", 1, &suppressed));
+    g_assert_true(vr_log_limit_take(limit, "b", 1, &suppressed));
+    for (guint i = 0; i < 7; i++)
+        g_assert_false(vr_log_limit_take(limit, "a", 2 + i, &suppressed));
+    g_assert_cmpuint(vr_log_limit_left_out(limit, VR_LOG_LIMIT_SAY_US, &peer), ==, 0);
+    g_assert_cmpuint(vr_log_limit_left_out(limit, VR_LOG_LIMIT_SAY_US + 2, &peer), ==, 7);
+    g_assert_cmpstr(peer, ==, "a");
+    g_clear_pointer(&peer, g_free);
+    g_assert_cmpuint(vr_log_limit_left_out(limit, 2 * VR_LOG_LIMIT_SAY_US, &peer), ==, 0);
+    g_assert_true(vr_log_limit_take(limit, "a", 2 * VR_LOG_LIMIT_SAY_US, &suppressed));
+    g_assert_cmpuint(suppressed, ==, 0);
+    vr_log_limit_free(limit);
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/log-limit/limit", test_limit);
     g_test_add_func("/log-limit/bounded", test_bounded);
+    g_test_add_func("/log-limit/left-out", test_left_out);
     return g_test_run();
 }

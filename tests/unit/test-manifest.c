@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "storage/manifest.h"
-#include "storage/manifest_priv.h"
+#include "storage/replica/manifest.h"
+#include "storage/replica/manifest_priv.h"
 
 #define GROUP VR_MANIFEST_GROUP_CHUNKS
 #define MAX_CHUNKS (4 * GROUP)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A small NBD server of our own (fixed newstyle, structured replies) that can answer wrongly. */
-#include "qmp/nbd_source.h"
+#include "qmp/point/nbd_source.h"
 
 #include <endian.h>
 #include <glib/gstdio.h>

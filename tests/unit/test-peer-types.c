@@ -4,19 +4,24 @@
 #include <string.h>
 
 #include "plugin/http/http_server.h"
+#include "plugin/job/remote_job.h"
+#include "plugin/ownership_compare.h"
 #include "policies/error.h"
-#include "storage/cycle.h"
-#include "storage/error_json.h"
-#include "storage/file_util.h"
-#include "storage/json_util.h"
-#include "storage/peer_client.h"
+#include "storage/wire/cycle.h"
+#include "storage/wire/error_json.h"
+#include "storage/util/file_util.h"
+#include "storage/util/json_util.h"
+#include "storage/wire/peer_client.h"
 
 #define ID "0123456789abcdef0123456789abcdef"
 #define SHA256 ID ID
 #define UUID "0f6a9c1e-1111-4222-8333-444455556666"
-#define RP                                                                                         \
-    "{\"number\":1,\"time\":\"x\",\"consistency\":\"crash\",\"root\":\"" SHA256                    \
-    "\",\"bytes\":1,\"pinned\":false,\"cycle\":\"" ID "\",\"time_us\":1,\"stored_us\":1}"
+#define LINE "1 " ID " " SHA256 " -"
+#define SAID "\"generation\":\"" LINE "\""
+#define RP "{" RP_MEMBERS "}"
+#define RP_MEMBERS                                                                                 \
+    "\"number\":1,\"time\":\"x\",\"consistency\":\"crash\",\"root\":\"" SHA256                     \
+    "\",\"bytes\":1,\"pinned\":false,\"cycle\":\"" ID "\",\"time_us\":1,\"stored_us\":1"
 
 static const char *const wrong[] = {
     "null", "true", "0",   "-1",     "1.5",  "9223372036854775807", "\"\"", "\"x\"",
@@ -141,6 +146,7 @@ typedef struct {
     VrHttpServer *server;
     VrPeerClient *client;
     char *answer; /* JSON */
+    guint status; /* 0: 200 */
     gboolean (*call)(VrPeerClient *client, GError **error);
 } Target;
 
@@ -149,7 +155,7 @@ on_any(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError *
 {
     const Target *target = data;
 
-    vr_http_reply_bytes(reply, 200, "application/json",
+    vr_http_reply_bytes(reply, target->status ? target->status : 200, "application/json",
                         g_bytes_new(target->answer, strlen(target->answer)));
     return TRUE;
 }
@@ -332,6 +338,180 @@ test_answers(void)
     target_stop(&target);
 }
 
+static gboolean
+call_compare(VrPeerClient *client, GError **error)
+{
+    const VrProtection row = {.uuid = (char *) UUID, .generation = (char *) LINE};
+    g_auto(VrOwnershipSide) side = {0};
+
+    return vr_ownership_side_there(client, &row, NULL, &side, error);
+}
+
+static gboolean
+run_follow(VrJob *job, gpointer data, GError **error)
+{
+    Target *target = data;
+    g_autoptr(JsonNode) answer = NULL;
+
+    return vr_remote_job_follow(job, target->client, 1, vr_remote_job_show_progress, NULL, &answer,
+                                error);
+}
+
+static const VrJobStepDef follow_steps[] = {{"follow"}, {NULL}};
+static const VrJobKind follow_kind = {"verify", follow_steps, run_follow};
+static Target *followed; /* of the test that runs */
+
+/* The error of a job that follows one of the peer's. */
+static gboolean
+call_follow(VrPeerClient *client, GError **error)
+{
+    g_autofree char *path = g_build_filename(followed->dir, "follow.db", NULL);
+    g_autoptr(VrState) state = vr_state_open(path, NULL);
+    VrJobs *jobs = vr_jobs_new(state, &follow_kind, 1, followed);
+    g_autoptr(JsonNode) seen = NULL;
+    JsonObject *cause;
+    gint64 id = 0;
+
+    g_assert_true(vr_jobs_start(jobs, "verify", UUID, "vm", NULL, &id, NULL));
+    vr_jobs_wait(jobs, id, 20);
+    seen = vr_jobs_get(jobs, id, NULL);
+    vr_jobs_stop(jobs);
+    vr_jobs_free(jobs);
+    cause = vr_json_object_in(json_node_get_object(seen), "error");
+    if (cause)
+        g_propagate_error(error, vr_error_from_json_object(cause));
+    return cause == NULL;
+}
+
+/* Each of @key's wrong types is an error, and not what is not there or null. */
+static void
+expect_types(Target *target, const char *answer, const char *key, const char *right)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        gboolean same = strcmp(wrong[i], "null") == 0 || strstr(right, wrong[i]) != NULL;
+        g_autoptr(GError) error = NULL;
+
+        g_free(target->answer);
+        target->answer = g_strdup_printf("{%s,\"%s\":%s}", answer, key, wrong[i]);
+        g_test_message("%s", target->answer);
+        g_assert_cmpint(target->call(target->client, &error), ==, same);
+        if (!same)
+            g_assert_cmpstr(vr_error_slug(error), ==, "bad-message");
+    }
+}
+
+/* What would be believed instead is the worst of all: that a guest does not run, that nothing was
+ * found. */
+static void
+test_wrong_is_an_error(void)
+{
+    static const struct {
+        gboolean (*call)(VrPeerClient *client, GError **error);
+        const char *answer, *key, *right;
+    } cases[] = {
+        {call_compare, SAID, "active", "true"},
+        {call_compare, SAID, "running", "true"},
+        {call_compare, SAID, "moving", "true"},
+        {call_follow, "\"state\":\"completed\"", "progress", "0 -1 1.5 9223372036854775807"},
+        {call_follow, "\"state\":\"completed\"", "bytes_read", "0 9223372036854775807"},
+        {call_follow, "\"state\":\"completed\"", "error", "{} {\"a\":1}"},
+        {call_follow, "\"state\":\"completed\"", "result", "{} {\"a\":1}"},
+        {call_commit, RP_MEMBERS, "damaged_disk", "none"},
+        {call_commit, RP_MEMBERS, "damaged_chunks", "0 9223372036854775807"},
+        {call_commit, RP_MEMBERS, "verified_us", "0 9223372036854775807"},
+    };
+    Target target = {0};
+
+    target_start(&target);
+    followed = &target;
+    g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_FATAL_MASK); /* a job that fails warns */
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        target.call = cases[i].call;
+        expect_types(&target, cases[i].answer, cases[i].key, cases[i].right);
+    }
+    g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING | G_LOG_FATAL_MASK);
+    target_stop(&target);
+}
+
+/* What a peer tells of itself is nothing that this host asked for or has lost. */
+static void
+test_kinds(void)
+{
+    static const struct {
+        const char *kind;
+        VrError code;
+    } kinds[] = {{"cancelled", VR_ERROR_TRANSIENT},
+                 {"resync-needed", VR_ERROR_TRANSIENT},
+                 {"timeout", VR_ERROR_TRANSIENT},
+                 {"unreachable", VR_ERROR_TRANSIENT},
+                 {"auth", VR_ERROR_AUTH},
+                 {"refused", VR_ERROR_REFUSED},
+                 {"corrupt", VR_ERROR_CORRUPT},
+                 {"internal", VR_ERROR_INTERNAL},
+                 {"no kind of ours", VR_ERROR_INTERNAL}};
+    Target target = {.status = 500};
+
+    target_start(&target);
+    followed = &target;
+    g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_FATAL_MASK); /* a job that fails warns */
+    for (guint i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autofree char *cause =
+            g_strdup_printf("{\"code\":\"a-b\",\"kind\":\"%s\",\"message\":\"m\"}", kinds[i].kind);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GError) ended = NULL;
+
+        g_free(target.answer);
+        target.answer = g_strdup_printf("{\"error\":%s}", cause);
+        target.status = 500;
+        g_assert_false(call_head(target.client, &error));
+        g_assert_error(error, VR_ERROR, (gint) kinds[i].code);
+        g_assert_cmpstr(vr_error_slug(error), ==, "a-b");
+        g_free(target.answer);
+        target.answer = g_strdup_printf("{\"state\":\"failed\",\"error\":%s}", cause);
+        target.status = 200;
+        g_assert_false(call_follow(target.client, &ended));
+        g_assert_error(ended, VR_ERROR, (gint) kinds[i].code);
+    }
+    g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING | G_LOG_FATAL_MASK);
+    target_stop(&target);
+}
+
+/* Whose words they are is said, also of those that name another host. */
+static void
+test_whose(void)
+{
+    static const struct {
+        const char *message;
+        gboolean names_it;
+    } cases[] = {{"m", FALSE}, {"host 'a': m", FALSE}, {"m of host 'b'", TRUE}};
+    Target target = {0};
+
+    target_start(&target);
+    followed = &target;
+    g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_FATAL_MASK); /* a job that fails warns */
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *cause = g_strdup_printf(
+            "{\"code\":\"a-b\",\"kind\":\"refused\",\"message\":\"%s\"}", cases[i].message);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GError) ended = NULL;
+
+        g_free(target.answer);
+        target.answer = g_strdup_printf("{\"error\":%s}", cause);
+        target.status = 409;
+        g_assert_false(call_head(target.client, &error));
+        g_assert_true(g_str_has_suffix(error->message, cases[i].message));
+        g_assert_true(g_str_has_prefix(error->message, "peer 'b' (") != cases[i].names_it);
+        g_free(target.answer);
+        target.answer = g_strdup_printf("{\"state\":\"failed\",\"error\":%s}", cause);
+        target.status = 200;
+        g_assert_false(call_follow(target.client, &ended));
+        g_assert_true(g_str_has_suffix(ended->message, cases[i].message));
+        g_assert_true(g_str_has_prefix(ended->message, "peer 'b': ") != cases[i].names_it);
+    }
+    g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING | G_LOG_FATAL_MASK);
+    target_stop(&target);
+}
+
 /* What a hostile target may answer costs what a right answer costs: it is refused before it is
  * parsed. */
 static void
@@ -382,6 +562,9 @@ main(int argc, char **argv)
     vr_http_global_init();
     g_test_add_func("/peer-types/parsers", test_parsers);
     g_test_add_func("/peer-types/answers", test_answers);
+    g_test_add_func("/peer-types/wrong-is-an-error", test_wrong_is_an_error);
+    g_test_add_func("/peer-types/kinds", test_kinds);
+    g_test_add_func("/peer-types/whose", test_whose);
     g_test_add_func("/peer-types/large-answers", test_large_answers);
     g_test_add_func("/peer-types/endless-list", test_endless_list);
     return g_test_run();

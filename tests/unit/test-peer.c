@@ -2,17 +2,19 @@
 /* Two hosts in one process: a peer server with its state and a real replica, and clients with
  * several keys. */
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "plugin/cycle/attachments.h"
 #include "plugin/cycle/cycle_base.h"
+#include "plugin/peer/join_limit.h"
 #include "plugin/peer/peer_server.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/peer_client.h"
-#include "storage/state_peer.h"
-#include "storage/state_protection.h"
+#include "storage/util/file_util.h"
+#include "storage/wire/peer_client.h"
+#include "storage/state/state_peer.h"
+#include "storage/state/state_protection.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define UUID_OTHER "22222222-2222-3333-4444-555555555555"
@@ -475,6 +477,24 @@ test_join_proof(Fixture *f, gconstpointer data)
     g_assert_true(join(f, token, f->stranger_id, "c", &error));
 }
 
+/* A wrong token is refused while somebody else writes into the database: it writes nothing. */
+static void
+test_join_reads(Fixture *f, gconstpointer data)
+{
+    const char *const here[] = {f->address, NULL};
+    g_autoptr(VrToken) unknown =
+        vr_token_new("host-b", vr_identity_fingerprint(f->server_id), here, 1);
+    g_autofree char *path = g_build_filename(f->dir, "state", "state.db", NULL);
+    g_autoptr(GError) error = NULL;
+    sqlite3 *db = NULL;
+
+    g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
+    g_assert_cmpint(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), ==, SQLITE_OK);
+    g_assert_false(join(f, unknown, f->stranger_id, "c", &error));
+    assert_slug(&error, VR_ERROR_AUTH, "token-unknown");
+    g_assert_cmpint(sqlite3_close(db), ==, SQLITE_OK);
+}
+
 static void
 test_join_limit(Fixture *f, gconstpointer data)
 {
@@ -484,7 +504,7 @@ test_join_limit(Fixture *f, gconstpointer data)
     g_autoptr(VrToken) right = invite(f, NULL, g_get_real_time() + G_TIME_SPAN_HOUR);
     g_autoptr(GError) error = NULL;
 
-    for (guint i = 0; i < 10; i++) {
+    for (guint i = 0; i < VR_JOIN_WRONG_MAX; i++) {
         g_assert_false(join(f, unknown, f->stranger_id, "c", &error));
         assert_slug(&error, VR_ERROR_AUTH, "token-unknown");
     }
@@ -688,7 +708,7 @@ begin(VrPeerClient *client, const char *cycle)
     g_autoptr(GError) error = NULL;
     guint64 held;
 
-    g_assert_true(vr_peer_client_begin(client, UUID, message, &held, NULL, &error));
+    vr_peer_client_begin(client, UUID, message, &held, NULL, &error);
     g_assert_no_error(error);
     free_begin(message);
 }
@@ -756,6 +776,7 @@ test_kept_replica(Fixture *f, gconstpointer data)
                         .peer = (char *) vr_identity_fingerprint(f->server_id)};
     VrPeer peer = {row.peer, (char *) "b", f->address, 1, 0};
     guint8 theirs[VR_ROOT_LEN], ours[VR_ROOT_LEN];
+    gboolean is_new = FALSE;
 
     g_assert_true(vr_make_dir(sent_dir, 0700, NULL) && vr_make_dir(source_dir, 0700, NULL));
     sent = vr_manifest_open(sent_dir, "vda", DISK_BYTES, NULL);
@@ -764,24 +785,31 @@ test_kept_replica(Fixture *f, gconstpointer data)
     vr_manifest_root(sent, theirs);
 
     app.state = vr_state_open(source_dir, NULL);
-    app.conn = vr_conn_new("test:///default", NULL, NULL);
     g_assert_true(vr_state_peer_put(app.state, &peer, NULL));
     g_assert_true(vr_state_protection_insert(app.state, &row, NULL));
     g_ptr_array_add(manifests, vr_manifest_open(source_dir, "vda", DISK_BYTES, NULL));
     g_ptr_array_add(disks, &planned);
-    /* Ends at libvirt, which does not know the domain, as a cycle may end anywhere. */
-    g_assert_false(vr_cycle_agree_on_base(&app, client, &row, &plan, manifests, NULL, &error));
+    g_assert_true(
+        vr_cycle_agree_on_base(&app, client, &row, &plan, manifests, &is_new, NULL, &error));
+    g_assert_no_error(error);
+    g_assert_true(is_new);
     vr_manifest_root(g_ptr_array_index(manifests, 0), ours);
     g_assert_cmpmem(ours, sizeof ours, theirs, sizeof theirs);
 
+    /* A cycle may end anywhere: before BEGIN, or behind it. */
+    stored = vr_state_protection_get(app.state, UUID, NULL);
+    g_assert_cmpuint(stored->base_number, ==, 0);
+    g_assert_true(stored->manifest_unsure);
+    vr_protection_free(stored);
+    g_assert_true(vr_state_protection_set_base(app.state, &row, NULL));
     stored = vr_state_protection_get(app.state, UUID, NULL);
     g_assert_cmpuint(stored->base_number, ==, 1);
+    g_assert_false(stored->manifest_unsure);
     g_ptr_array_add(found, &disk);
     again = vr_cycle_plan_decide(stored, &info, found, FALSE, NULL);
     g_assert_false(((VrPlanDisk *) g_ptr_array_index(again->disks, 0))->fresh);
     g_assert_cmpint(again->kind, ==, VR_CYCLE_RESYNC);
 
-    vr_conn_free(app.conn);
     vr_state_close(app.state);
     g_free(row.uuid);
     g_free(row.base_cycle);
@@ -886,6 +914,7 @@ main(int argc, char **argv)
     ADD("json-routes", test_json_routes);
     ADD("join", test_join);
     ADD("join-proof", test_join_proof);
+    ADD("join-reads", test_join_reads);
     ADD("join-limit", test_join_limit);
     ADD("cycle", test_cycle);
     ADD("kept-replica", test_kept_replica);

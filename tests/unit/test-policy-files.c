@@ -3,7 +3,7 @@
 
 #include "plugin/policy_files.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 typedef struct {
     char *dir;

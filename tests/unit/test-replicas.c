@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <string.h>
+
 #include "plugin/replicas.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/state_peer.h"
+#include "storage/util/file_util.h"
+#include "storage/state/state_peer.h"
+#include "storage/state/state_rp.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define UUID_B "22222222-2222-3333-4444-555555555555"
@@ -212,6 +215,99 @@ test_destroy(Fixture *f, gconstpointer data)
     g_assert_no_error(error);
 }
 
+static guint
+descriptors(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    guint n = 0;
+
+    while (g_dir_read_name(dir) != NULL)
+        n++;
+    return n;
+}
+
+static char *
+begin_many_disks(Fixture *f, guint i)
+{
+    g_autofree char *uuid = g_strdup_printf("33333333-2222-3333-4444-%012u", i);
+    g_autoptr(VrCycleBegin) begin = g_new0(VrCycleBegin, 1);
+    g_autoptr(GError) error = NULL;
+    VrReplica *replica;
+    guint64 held;
+
+    add_protection_of(f, uuid, VR_ROLE_TARGET);
+    replica = vr_replicas_get(f->replicas, uuid, &error);
+    g_assert_no_error(error);
+    begin->cycle = vr_random_id();
+    begin->kind = VR_CYCLE_INITIAL;
+    begin->generation = vr_random_id();
+    begin->disks = vr_cycle_disks_new();
+    for (guint d = 0; d < 64; d++) {
+        g_autofree char *name = g_strdup_printf("vd%c%c", 'a' + d / 26, 'a' + d % 26);
+
+        vr_cycle_disks_add(begin->disks, name, 1 << 20);
+    }
+    vr_replica_begin(replica, begin, &held, &error);
+    g_assert_no_error(error);
+    vr_replicas_put(f->replicas, replica);
+    return g_steal_pointer(&uuid);
+}
+
+/* A peer that begins many cycles and lets them lie takes so many descriptors and no more. */
+static void
+test_rest(Fixture *f, gconstpointer data)
+{
+    guint before = descriptors();
+    g_autofree char *first = begin_many_disks(f, 0);
+    guint each = descriptors() - before;
+    g_autofree char *last = NULL;
+    VrReplica *oldest, *newest;
+
+    g_assert_cmpuint(each, >=, 64);
+    for (guint i = 1; i < 20; i++) {
+        g_free(last);
+        last = begin_many_disks(f, i);
+    }
+    g_assert_cmpuint(descriptors(), <=, before + 9 * each);
+    oldest = vr_replicas_get(f->replicas, first, NULL);
+    newest = vr_replicas_get(f->replicas, last, NULL);
+    g_assert_cmpuint(vr_replica_open_disks(oldest), ==, 0);
+    g_assert_cmpuint(vr_replica_open_disks(newest), ==, 64);
+    vr_replicas_put(f->replicas, oldest);
+    vr_replicas_put(f->replicas, newest);
+}
+
+/* What is not merged in time keeps new recovery points away, but not what somebody holds. */
+static void
+test_behind(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    add_protection(f, VR_ROLE_TARGET);
+    g_assert_true(vr_state_protection_set_state(f->state, UUID, VR_PROTECTION_FAILED_OVER, NULL));
+    g_assert_true(vr_state_begin(f->state, NULL));
+    for (guint i = 1; i <= 2 * VR_REPLICA_LAYERS_MAX + 1; i++) {
+        g_autofree char *cycle = g_strdup_printf("c%u", i);
+        VrRpRow row = {
+            .uuid = (char *) UUID,
+            .rp = {.number = i, .cycle = cycle, .root = (char *) "r"},
+            .disks = (char *) "[]",
+            .attachments = (char *) "[]",
+        };
+
+        g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", &error));
+        g_assert_true(vr_state_rp_insert(f->state, &row, NULL));
+    }
+    g_assert_true(vr_state_commit(f->state, NULL));
+    g_assert_false(vr_replicas_check_behind(f->replicas, UUID, "kvm2", &error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_TRANSIENT);
+    g_assert_cmpstr(vr_error_slug(error), ==, "retention-behind");
+    g_assert_nonnull(strstr(error->message, "host 'kvm2'"));
+    g_assert_nonnull(strstr(error->message, "domain 'web1'"));
+    g_assert_true(vr_state_hold_add(f->state, UUID, 1, "test", NULL));
+    g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", NULL));
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/replicas/" name, Fixture, NULL, set_up, function, tear_down)
 
@@ -224,5 +320,7 @@ main(int argc, char **argv)
     ADD("close-waits", test_close_waits);
     ADD("slow-open", test_slow_open);
     ADD("destroy", test_destroy);
+    ADD("rest", test_rest);
+    ADD("behind", test_behind);
     return g_test_run();
 }

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "storage/run_program.h"
+#include "storage/util/run_program.h"
 
 static gboolean
 shell(const char *script, GCancellable *cancel, char **ret_stdout, GError **error)

@@ -23,12 +23,11 @@ test_due(void)
 
     g_assert_cmpint(vr_schedule_next_due(&in, 1001 * S), ==, 1030 * S);
     in.last_start_us = VR_SCHEDULE_UNKNOWN;
-    g_assert_cmpint(vr_schedule_next_due(&in, 7 * S), ==, 7 * S);
+    in.known_us = 5 * S;
+    g_assert_cmpint(vr_schedule_next_due(&in, 7 * S), ==, 5 * S);
     in = input(30 * S, 1000 * S);
     in.paused = TRUE;
     g_assert_cmpint(vr_schedule_next_due(&in, 2000 * S), ==, VR_SCHEDULE_NEVER);
-    in.requested = TRUE;
-    g_assert_cmpint(vr_schedule_next_due(&in, 2000 * S), ==, 2000 * S);
     in.running = TRUE;
     g_assert_cmpint(vr_schedule_next_due(&in, 2000 * S), ==, VR_SCHEDULE_NEVER);
 }
@@ -175,6 +174,28 @@ test_no_starvation(void)
     g_assert_cmpint(in[3].last_start_us, >, 0);
 }
 
+/* Many on a host that cannot keep up, all unknown at first: none waits for the others for ever. */
+static void
+test_first_turns(void)
+{
+    VrScheduleInput in[60];
+    guint index, turns[G_N_ELEMENTS(in)] = {0};
+    gint64 now = 1000 * S;
+
+    for (guint i = 0; i < G_N_ELEMENTS(in); i++) {
+        in[i] = input(3 * S, VR_SCHEDULE_UNKNOWN);
+        in[i].known_us = now;
+    }
+    for (guint n = 0; n < 3 * G_N_ELEMENTS(in); n++) {
+        g_assert_true(vr_schedule_pick(in, G_N_ELEMENTS(in), now, &index, NULL));
+        turns[index]++;
+        in[index].last_start_us = in[index].last_point_us = now;
+        now += S / 5;
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(in); i++)
+        g_assert_cmpuint(turns[i], ==, 3);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -184,6 +205,7 @@ main(int argc, char **argv)
     g_test_add_func("/schedule/while-failing", test_schedule_while_failing);
     g_test_add_func("/schedule/pick", test_pick);
     g_test_add_func("/schedule/no-starvation", test_no_starvation);
+    g_test_add_func("/schedule/first-turns", test_first_turns);
     g_test_add_func("/retry/delays", test_retry);
     g_test_add_func("/retry/jitter", test_retry_jitter);
     g_test_add_func("/retry/classes", test_retry_classes);

@@ -2,10 +2,12 @@
 #include "plugin/cycle/replicate.h"
 #include "plugin/cycle/scheduler.h"
 #include "policies/error.h"
-#include "storage/file_util.h"
+#include "storage/util/file_util.h"
 
 #define A "11111111-2222-3333-4444-aaaaaaaaaaaa"
 #define B "11111111-2222-3333-4444-bbbbbbbbbbbb"
+#define PEER "one"
+#define OTHER_PEER "two"
 #define INTERVAL_US (2 * G_TIME_SPAN_MILLISECOND)
 
 typedef enum {
@@ -43,7 +45,7 @@ report(Fixture *f, const char *uuid, Behaviour behaviour)
         return;
     if (behaviour == HANG || behaviour == CANCEL)
         vr_set_error(&error, VR_ERROR_CANCELLED, "cancelled", NULL, "cancelled");
-    vr_scheduler_report(f->scheduler, uuid, error, g_get_real_time(), FALSE,
+    vr_scheduler_report(f->scheduler, uuid, error, g_get_monotonic_time(), FALSE,
                         behaviour == SUCCEED_OFF);
 }
 
@@ -133,7 +135,7 @@ test_again_and_again(Fixture *f, gconstpointer data)
 
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_false(info.known);
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->ended, 4);
     g_assert_cmpint(g_get_monotonic_time() - began, >=, 3 * INTERVAL_US);
     vr_scheduler_info(f->scheduler, A, &info);
@@ -146,8 +148,8 @@ test_again_and_again(Fixture *f, gconstpointer data)
 static void
 test_one_at_a_time(Fixture *f, gconstpointer data)
 {
-    vr_scheduler_add(f->scheduler, A, f->policy);
-    vr_scheduler_add(f->scheduler, B, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
+    vr_scheduler_add(f->scheduler, B, PEER, f->policy);
     wait_for(f, &f->ended, 10);
     wait_for(f, &f->begun_b, 2);
     g_assert_cmpuint(count(f, &f->most_inside), ==, 1);
@@ -160,7 +162,7 @@ test_idle(Fixture *f, gconstpointer data)
     VrScheduleInfo info;
 
     f->behaviour = SUCCEED_OFF;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->ended, 1);
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_true(info.idle);
@@ -177,7 +179,7 @@ test_failure_waits(Fixture *f, gconstpointer data)
     gint64 wait_us;
 
     f->behaviour = FAIL_FOR_NOW;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->ended, 1);
     do /* nothing is due until its thread has left it */
         vr_scheduler_info(f->scheduler, A, &info);
@@ -197,7 +199,7 @@ test_failure_blocks(Fixture *f, gconstpointer data)
     VrScheduleInfo info;
 
     f->behaviour = FAIL_FOR_GOOD;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->ended, 1);
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_true(info.blocked);
@@ -228,7 +230,7 @@ test_kick_before_idle(Fixture *f, gconstpointer data)
     VrScheduleInfo info;
 
     f->behaviour = WAIT;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->begun, 1);
     vr_scheduler_kick(f->scheduler, A);
     go_on_as(f, SUCCEED_OFF);
@@ -244,7 +246,7 @@ static void
 test_kick_before_failure(Fixture *f, gconstpointer data)
 {
     f->behaviour = WAIT;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->begun, 1);
     vr_scheduler_kick(f->scheduler, A);
     go_on_as(f, FAIL_FOR_GOOD);
@@ -262,7 +264,7 @@ test_undecided_retry(Fixture *f, gconstpointer data)
     f->policy->interval_us = G_TIME_SPAN_HOUR;
     f->policy->rpo_target_us = 2 * G_TIME_SPAN_HOUR;
     f->behaviour = FAIL_FOR_NOW;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->ended, 1);
     for (guint i = 0; i < G_N_ELEMENTS(undecided); i++) {
         go_on_as(f, undecided[i]);
@@ -282,7 +284,7 @@ test_remove_cancels(Fixture *f, gconstpointer data)
     VrScheduleInfo info;
 
     f->behaviour = HANG;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->begun, 1);
     vr_scheduler_remove(f->scheduler, A);
     g_assert_cmpuint(count(f, &f->ended), ==, 1);
@@ -295,7 +297,7 @@ static void
 test_stop_cancels(Fixture *f, gconstpointer data)
 {
     f->behaviour = HANG;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->begun, 1);
     vr_scheduler_stop(f->scheduler);
     g_assert_cmpuint(count(f, &f->ended), ==, 1);
@@ -309,12 +311,12 @@ test_app_consistent(Fixture *f, gconstpointer data)
     f->policy->app_consistent_us = G_TIME_SPAN_HOUR;
     f->policy->interval_us = G_TIME_SPAN_HOUR;
     f->policy->rpo_target_us = 2 * G_TIME_SPAN_HOUR;
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     wait_for(f, &f->ended, 1);
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_true(info.quiesce_due);
     g_assert_cmpint(info.app_age_us, ==, -1);
-    vr_scheduler_report(f->scheduler, A, NULL, g_get_real_time(), TRUE, FALSE);
+    vr_scheduler_report(f->scheduler, A, NULL, g_get_monotonic_time(), TRUE, FALSE);
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_false(info.quiesce_due);
     g_assert_cmpint(info.app_age_us, >=, 0);
@@ -355,7 +357,7 @@ test_guarded(Fixture *f, gconstpointer data)
 /* A job's cycle, in a thread of its own. */
 typedef struct {
     Fixture *f;
-    const char *uuid;
+    const char *uuid, *peer;
     VrSlotClass class;
     GCancellable *cancel;
     gint done; /* atomic: 1 has the slot, -1 was cancelled */
@@ -368,8 +370,8 @@ take(gpointer data)
     Taker *taker = data;
     g_autoptr(GError) error = NULL;
 
-    if (vr_scheduler_slot_take(taker->f->scheduler, taker->uuid, taker->class, taker->cancel,
-                               &error)) {
+    if (vr_scheduler_slot_take(taker->f->scheduler, taker->uuid, taker->peer, taker->class,
+                               taker->cancel, &error)) {
         g_atomic_int_set(&taker->done, 1);
     } else {
         g_assert_error(error, VR_ERROR, VR_ERROR_CANCELLED);
@@ -379,13 +381,20 @@ take(gpointer data)
 }
 
 static Taker *
-taker_new(Fixture *f, const char *uuid, VrSlotClass class)
+taker_to(Fixture *f, const char *peer, const char *uuid, VrSlotClass class)
 {
     Taker *taker = g_new0(Taker, 1);
 
-    *taker = (Taker){.f = f, .uuid = uuid, .class = class, .cancel = g_cancellable_new()};
+    *taker =
+        (Taker){.f = f, .uuid = uuid, .peer = peer, .class = class, .cancel = g_cancellable_new()};
     taker->thread = g_thread_new("taker", take, taker);
     return taker;
+}
+
+static Taker *
+taker_new(Fixture *f, const char *uuid, VrSlotClass class)
+{
+    return taker_to(f, PEER, uuid, class);
 }
 
 static gint
@@ -425,7 +434,7 @@ test_jobs_count(Fixture *f, gconstpointer data)
     slow_policy(f);
     g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1);
     g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1); /* the same slot */
-    vr_scheduler_add(f->scheduler, B, f->policy);
+    vr_scheduler_add(f->scheduler, B, PEER, f->policy);
     g_usleep(50 * G_TIME_SPAN_MILLISECOND);
     g_assert_cmpuint(count(f, &f->begun), ==, 0);
     go_on_as(f, WAIT);
@@ -461,12 +470,30 @@ test_long_starves_nobody(Fixture *f, gconstpointer data)
     reset_scheduler(f, 2, cycle);
     g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_LONG)), ==, 1);
     second = taker_new(f, "c", VR_SLOT_LONG);
-    vr_scheduler_add(f->scheduler, B, f->policy);
+    vr_scheduler_add(f->scheduler, B, PEER, f->policy);
     wait_for(f, &f->ended, 5);
     g_assert_cmpint(g_atomic_int_get(&second->done), ==, 0);
     vr_scheduler_slot_release(f->scheduler, A);
     g_assert_cmpint(taker_wait(second), ==, 1);
     wait_for(f, &f->ended, 10);
+}
+
+/* One peer hangs with all that it gets, in cycles and in a job's: the other's go on. */
+static void
+test_hung_peer(Fixture *f, gconstpointer data)
+{
+    Taker *third;
+
+    reset_scheduler(f, 3, cycle);
+    vr_scheduler_add(f->scheduler, B, OTHER_PEER, f->policy);
+    wait_for(f, &f->ended, 3);
+    g_assert_cmpint(taker_wait(taker_new(f, "c", VR_SLOT_SYNC)), ==, 1);
+    g_assert_cmpint(taker_wait(taker_new(f, "d", VR_SLOT_LONG)), ==, 1);
+    third = taker_new(f, "e", VR_SLOT_FAILOVER);
+    wait_for(f, &f->ended, count(f, &f->ended) + 5);
+    g_assert_cmpint(g_atomic_int_get(&third->done), ==, 0);
+    vr_scheduler_remove(f->scheduler, B); /* the other peer has none any more */
+    g_assert_cmpint(taker_wait(third), ==, 1);
 }
 
 /* Waiting for one slot: the failover goes first, then the sync, the scheduled one, the long one. */
@@ -479,7 +506,7 @@ test_slot_order(Fixture *f, gconstpointer data)
     g_assert_cmpint(taker_wait(taker_new(f, "x", VR_SLOT_SYNC)), ==, 1);
     takers[0] = taker_new(f, "long", VR_SLOT_LONG);
     g_usleep(20 * G_TIME_SPAN_MILLISECOND);
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     takers[1] = taker_new(f, "sync", VR_SLOT_SYNC);
     g_usleep(20 * G_TIME_SPAN_MILLISECOND);
     takers[2] = taker_new(f, "failover", VR_SLOT_FAILOVER);
@@ -512,7 +539,7 @@ test_scheduled_turns_long(Fixture *f, gconstpointer data)
     reset_scheduler(f, 2, long_cycle);
     slow_policy(f);
     g_assert_cmpint(taker_wait(taker_new(f, B, VR_SLOT_LONG)), ==, 1);
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     g_usleep(50 * G_TIME_SPAN_MILLISECOND);
     g_assert_cmpuint(count(f, &f->begun), ==, 0);
     g_assert_cmpint(taker_wait(taker_new(f, "sync", VR_SLOT_SYNC)), ==, 1); /* it holds no slot */
@@ -528,7 +555,7 @@ test_job_is_attempt(Fixture *f, gconstpointer data)
     reset_scheduler(f, 2, cycle);
     slow_policy(f);
     g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1);
-    vr_scheduler_add(f->scheduler, A, f->policy);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
     g_usleep(50 * G_TIME_SPAN_MILLISECOND);
     g_assert_cmpuint(count(f, &f->begun), ==, 0);
     vr_scheduler_slot_release(f->scheduler, A);
@@ -541,6 +568,20 @@ test_job_is_attempt(Fixture *f, gconstpointer data)
 
 #define ADD(name, function)                                                                        \
     g_test_add("/scheduler/" name, Fixture, NULL, set_up, function, tear_down)
+
+/* Whoever wants no cycle of it gets none, also of one that becomes known only then. */
+static void
+test_suspended(Fixture *f, gconstpointer data)
+{
+    vr_scheduler_suspend(f->scheduler, A);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
+    vr_scheduler_suspend(f->scheduler, A);
+    vr_scheduler_resume(f->scheduler, A);
+    g_usleep(50 * INTERVAL_US);
+    g_assert_cmpuint(count(f, &f->begun), ==, 0);
+    vr_scheduler_resume(f->scheduler, A);
+    wait_for(f, &f->ended, 1);
+}
 
 int
 main(int argc, char **argv)
@@ -556,6 +597,7 @@ main(int argc, char **argv)
     ADD("undecided-retry", test_undecided_retry);
     ADD("broken-policy", test_broken_policy);
     ADD("guarded", test_guarded);
+    ADD("suspended", test_suspended);
     ADD("remove-cancels", test_remove_cancels);
     ADD("stop-cancels", test_stop_cancels);
     ADD("app-consistent", test_app_consistent);
@@ -563,6 +605,7 @@ main(int argc, char **argv)
     ADD("slot-cancel", test_slot_cancel);
     ADD("long-starves-nobody", test_long_starves_nobody);
     ADD("slot-order", test_slot_order);
+    ADD("hung-peer", test_hung_peer);
     ADD("scheduled-turns-long", test_scheduled_turns_long);
     ADD("job-is-attempt", test_job_is_attempt);
     return g_test_run();

@@ -6,7 +6,7 @@
 static guint
 pick(guint max, guint used, guint used_long, const VrSlotWaiter *waiters, guint n, gint64 now)
 {
-    VrSlots slots = {max, used, used_long};
+    VrSlots slots = {max, {used, used_long}};
     guint index = NONE;
 
     if (!vr_slots_pick(&slots, waiters, n, now, &index))
@@ -58,6 +58,29 @@ test_patience(void)
     g_assert_cmpuint(pick(3, 2, 2, waiters, 2, late), ==, 0);
 }
 
+/* A peer that holds what it gets leaves one slot to the others, and one of its own to its deltas.
+ */
+static void
+test_peers_share(void)
+{
+    VrSlotWaiter waiters[] = {{VR_SLOT_FAILOVER, 1, {2, 0}, TRUE},
+                              {VR_SLOT_SCHEDULED, 2, {0, 0}, TRUE}};
+    VrSlotWaiter second_long = {VR_SLOT_LONG, 1, {1, 1}, TRUE};
+    VrSlots slots = {3, {1, 1}};
+
+    g_assert_cmpuint(pick(3, 2, 0, waiters, 1, 10), ==, NONE);
+    g_assert_cmpuint(pick(3, 2, 0, waiters, 2, 10), ==, 1);
+    g_assert_cmpuint(pick(4, 2, 0, waiters, 2, 10), ==, 0);
+    g_assert_false(vr_slots_admit(&slots, &second_long));
+    second_long.rivals = waiters[0].rivals = FALSE;
+    g_assert_true(vr_slots_admit(&slots, &second_long));
+    g_assert_cmpuint(pick(3, 2, 0, waiters, 2, 10), ==, 0);
+    /* with fewer there is none to leave */
+    waiters[0].rivals = TRUE;
+    waiters[0].peer.used = 1;
+    g_assert_cmpuint(pick(2, 1, 0, waiters, 1, 10), ==, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -65,5 +88,6 @@ main(int argc, char **argv)
     g_test_add_func("/slots/order", test_order);
     g_test_add_func("/slots/long-leaves-one", test_long_leaves_one);
     g_test_add_func("/slots/patience", test_patience);
+    g_test_add_func("/slots/peers-share", test_peers_share);
     return g_test_run();
 }

@@ -6,11 +6,11 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/state_job.h"
-#include "storage/state_peer.h"
-#include "storage/state_protection.h"
-#include "storage/state_rp.h"
+#include "storage/util/file_util.h"
+#include "storage/state/state_job.h"
+#include "storage/state/state_peer.h"
+#include "storage/state/state_protection.h"
+#include "storage/state/state_rp.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define CYCLE "0123456789abcdef0123456789abcdef"
@@ -48,6 +48,27 @@ reopen(Fixture *f)
     vr_state_close(f->state);
     f->state = vr_state_open(f->dir, &error);
     g_assert_no_error(error);
+}
+
+/* The smallest thing that is stored: a name and a text. */
+static gboolean
+set(Fixture *f, const char *key, const char *value, GError **error)
+{
+    return value ? vr_state_store_put(f->state, &(VrStoreRow){(char *) key, (char *) value}, error)
+                 : vr_state_store_delete(f->state, key, error);
+}
+
+/* NULL: there is none. */
+static char *
+get(Fixture *f, const char *key)
+{
+    g_autoptr(GError) error = NULL;
+    VrStoreRow *row = vr_state_store_get(f->state, key, &error);
+    char *value = row ? g_strdup(row->path) : NULL;
+
+    g_assert_true(row || g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND));
+    vr_store_row_free(row);
+    return value;
 }
 
 static void
@@ -88,13 +109,13 @@ test_open(Fixture *f, gconstpointer data)
     g_assert_cmpint(stat(path, &st), ==, 0);
     g_assert_cmpint(st.st_mode & 0777, ==, 0600);
 
-    g_assert_true(vr_state_set(f->state, "k", "v1", NULL));
-    g_assert_true(vr_state_set(f->state, "k", "v2", NULL));
+    g_assert_true(set(f, "k", "v1", NULL));
+    g_assert_true(set(f, "k", "v2", NULL));
     reopen(f);
-    value = vr_state_get(f->state, "k", &error);
+    value = get(f, "k");
     g_assert_cmpstr(value, ==, "v2");
-    g_assert_true(vr_state_set(f->state, "k", NULL, NULL));
-    g_assert_null(vr_state_get(f->state, "k", &error));
+    g_assert_true(set(f, "k", NULL, NULL));
+    g_assert_null(get(f, "k"));
     g_assert_no_error(error);
 }
 
@@ -130,10 +151,10 @@ test_damaged(Fixture *f, gconstpointer data)
     for (int i = 0; i < 400; i++) {
         g_autofree char *key = g_strdup_printf("key-%d-with-some-length-to-fill-pages", i);
         g_assert_true(vr_state_begin(f->state, NULL));
-        g_assert_true(vr_state_set(f->state, key, key, NULL));
+        g_assert_true(set(f, key, key, NULL));
         g_assert_true(vr_state_commit(f->state, NULL));
         if (i % 50 == 0)
-            g_assert_true(vr_state_set(f->state, "x", key, NULL));
+            g_assert_true(set(f, "x", key, NULL));
     }
     g_clear_pointer(&f->state, vr_state_close);
     memset(junk, 0x5a, sizeof(junk));
@@ -152,7 +173,7 @@ fill_pages(Fixture *f)
     g_assert_true(vr_state_begin(f->state, NULL));
     for (int i = 0; i < 300; i++) {
         g_autofree char *key = g_strdup_printf("key-%d-with-some-length-to-fill-pages", i);
-        g_assert_true(vr_state_set(f->state, key, key, NULL));
+        g_assert_true(set(f, key, key, NULL));
     }
     g_assert_true(vr_state_commit(f->state, NULL));
 }
@@ -283,30 +304,30 @@ test_transactions(Fixture *f, gconstpointer data)
     g_autofree char *value = NULL;
 
     g_assert_true(vr_state_begin(f->state, NULL));
-    g_assert_true(vr_state_set(f->state, "a", "1", NULL));
+    g_assert_true(set(f, "a", "1", NULL));
     g_assert_true(vr_state_begin(f->state, NULL));
-    g_assert_true(vr_state_set(f->state, "b", "1", NULL));
+    g_assert_true(set(f, "b", "1", NULL));
     g_assert_true(vr_state_commit(f->state, NULL));
     vr_state_rollback(f->state);
-    g_assert_null(vr_state_get(f->state, "a", NULL));
-    g_assert_null(vr_state_get(f->state, "b", NULL));
+    g_assert_null(get(f, "a"));
+    g_assert_null(get(f, "b"));
 
     /* An inner rollback takes the outer one along. */
     g_assert_true(vr_state_begin(f->state, NULL));
     g_assert_true(vr_state_begin(f->state, NULL));
-    g_assert_true(vr_state_set(f->state, "a", "1", NULL));
+    g_assert_true(set(f, "a", "1", NULL));
     vr_state_rollback(f->state);
-    g_assert_false(vr_state_set(f->state, "c", "1", &error));
+    g_assert_false(set(f, "c", "1", &error));
     assert_slug(&error, VR_ERROR_INTERNAL, "transaction-rolled-back");
     g_assert_false(vr_state_commit(f->state, &error));
     assert_slug(&error, VR_ERROR_INTERNAL, "transaction-rolled-back");
-    g_assert_null(vr_state_get(f->state, "c", NULL));
+    g_assert_null(get(f, "c"));
 
     g_assert_true(vr_state_begin(f->state, NULL));
-    g_assert_true(vr_state_set(f->state, "d", "1", NULL));
+    g_assert_true(set(f, "d", "1", NULL));
     g_assert_true(vr_state_commit(f->state, NULL));
     reopen(f);
-    value = vr_state_get(f->state, "d", NULL);
+    value = get(f, "d");
     g_assert_cmpstr(value, ==, "1");
 }
 
@@ -320,9 +341,9 @@ writer(gpointer data)
         g_autofree char *next = NULL;
 
         g_assert_true(vr_state_begin(f->state, NULL));
-        text = vr_state_get(f->state, "n", NULL);
+        text = get(f, "n");
         next = g_strdup_printf("%d", (text ? atoi(text) : 0) + 1);
-        g_assert_true(vr_state_set(f->state, "n", next, NULL));
+        g_assert_true(set(f, "n", next, NULL));
         g_assert_true(vr_state_commit(f->state, NULL));
     }
     return NULL;
@@ -338,7 +359,7 @@ test_threads(Fixture *f, gconstpointer data)
         threads[i] = g_thread_new("writer", writer, f);
     for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
         g_thread_join(threads[i]);
-    value = vr_state_get(f->state, "n", NULL);
+    value = get(f, "n");
     g_assert_cmpstr(value, ==, "80");
 }
 
@@ -571,7 +592,7 @@ test_job(Fixture *f, gconstpointer data)
     g_assert_cmpint(((VrJobRow *) list->pdata[0])->id, ==, job.id);
     active = vr_state_job_list(f->state, UUID, TRUE, 100, &error);
     g_assert_cmpuint(active->len, ==, 1);
-    g_assert_true(vr_state_job_prune(f->state, 2, &error));
+    g_assert_true(vr_state_job_prune(f->state, 2, 1, &error));
     left = vr_state_job_list(f->state, NULL, FALSE, 100, &error);
     g_assert_cmpuint(left->len, ==, 3);
     g_assert_null(vr_state_job_get(f->state, first, &error));
@@ -579,6 +600,40 @@ test_job(Fixture *f, gconstpointer data)
     job.id = first;
     g_assert_false(vr_state_job_update(f->state, &job, &error));
     assert_slug(&error, VR_ERROR_NOT_FOUND, "no-such-job");
+}
+
+/* However many a peer orders: what this host's own people did stays, and is seen. */
+static void
+test_jobs_of_peers(Fixture *f, gconstpointer data)
+{
+    VrJobRow job = {.kind = (char *) "verify", .domain = (char *) "web", .state = VR_JOB_FAILED};
+    g_autoptr(GPtrArray) list = NULL;
+    g_autoptr(GPtrArray) left = NULL;
+    g_autoptr(VrJobRow) back = NULL;
+    g_autoptr(GError) error = NULL;
+    gint64 own[3];
+
+    for (guint i = 0; i < 3; i++) {
+        job.id = 0;
+        g_assert_true(vr_state_job_insert(f->state, &job, &error));
+        own[i] = job.id;
+    }
+    for (guint i = 0; i < 20; i++) {
+        job.id = 0;
+        job.origin = (char *) (i % 2 ? FPR : FPR2);
+        g_assert_true(vr_state_job_insert(f->state, &job, &error));
+    }
+    list = vr_state_job_list(f->state, NULL, FALSE, 4, &error);
+    g_assert_cmpuint(list->len, ==, 3 + 4);
+    g_assert_cmpint(((VrJobRow *) list->pdata[0])->id, ==, job.id);
+    g_assert_cmpint(((VrJobRow *) list->pdata[6])->id, ==, own[0]);
+    g_assert_true(vr_state_job_prune(f->state, 3, 2, &error));
+    left = vr_state_job_list(f->state, NULL, FALSE, 100, &error);
+    g_assert_cmpuint(left->len, ==, 3 + 2 + 2);
+    back = vr_state_job_get(f->state, job.id, &error);
+    g_assert_cmpstr(back->origin, ==, FPR);
+    g_assert_cmpint(((VrJobRow *) left->pdata[6])->id, ==, own[0]);
+    g_assert_null(((VrJobRow *) left->pdata[6])->origin);
 }
 
 static void
@@ -777,6 +832,7 @@ main(int argc, char **argv)
     ADD("cycle", test_cycle);
     ADD("rp", test_rp);
     ADD("job", test_job);
+    ADD("jobs-of-peers", test_jobs_of_peers);
     ADD("peer", test_peer);
     ADD("peer-limits", test_peer_limits);
     ADD("invite", test_invite);

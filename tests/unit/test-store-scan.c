@@ -4,14 +4,16 @@
 #include <unistd.h>
 
 #include "policies/error.h"
-#include "storage/file_util.h"
-#include "storage/state_peer.h"
-#include "storage/store_scan.h"
+#include "storage/util/file_util.h"
+#include "storage/state/state_peer.h"
+#include "storage/replica/store_age.h"
+#include "storage/replica/store_scan.h"
 
 #define UUID "11111111-2222-3333-4444-555555555555"
 #define OTHER "22222222-2222-3333-4444-555555555555"
 #define PEER "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define ID "0123456789abcdef0123456789abcde"
+#define OTHER_ID "fedcba9876543210fedcba9876543210"
 #define GENERATION "1 " ID "0 " PEER " -"
 #define ROOT "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 
@@ -120,6 +122,54 @@ test_round_trip(Fixture *f, gconstpointer data)
     again = vr_store_index_text(f->state, UUID, NULL);
     g_assert_cmpstr(again, ==, f->text);
     g_assert_cmpuint(vr_store_index_newest(f->text, strlen(f->text)), ==, 7);
+}
+
+/* A database against what was written of a later one, or of another one. */
+static void
+test_age(Fixture *f, gconstpointer data)
+{
+    static const char *const child = "1 " OTHER_ID " " PEER " " ID "0";
+    static const char *const other = "1 " OTHER_ID " " PEER " -";
+    static const struct {
+        const char *database, *store; /* generations */
+        guint points;                 /* of the index that the database has, oldest first */
+        gboolean replaced;            /* its newest one is another one */
+        VrStoreAge age;
+    } rows[] = {
+        {GENERATION, GENERATION, 3, FALSE, VR_STORE_AGE_CURRENT},
+        {GENERATION, GENERATION, 1, FALSE, VR_STORE_AGE_NEWER},
+        {GENERATION, GENERATION, 0, FALSE, VR_STORE_AGE_NEWER},
+        {GENERATION, GENERATION, 1, TRUE, VR_STORE_AGE_DIVERGED},
+        {GENERATION, child, 3, FALSE, VR_STORE_AGE_NEWER},
+        {GENERATION, child, 1, FALSE, VR_STORE_AGE_NEWER},
+        {GENERATION, child, 4, FALSE, VR_STORE_AGE_DIVERGED},
+        {child, GENERATION, 3, FALSE, VR_STORE_AGE_CURRENT},
+        {child, GENERATION, 1, FALSE, VR_STORE_AGE_DIVERGED},
+        {GENERATION, other, 1, FALSE, VR_STORE_AGE_DIVERGED},
+        {GENERATION, other, 3, FALSE, VR_STORE_AGE_CURRENT},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(VrStoreIndex) index = vr_store_index_parse(f->text, strlen(f->text), UUID, NULL);
+        g_autoptr(GPtrArray) mine = g_ptr_array_new();
+        VrProtection row = {.generation = (char *) rows[i].database};
+        VrRpRow more = {.rp = {.number = 9, .cycle = (char *) "later"}, .state = VR_RP_LISTED};
+        VrRpRow replaced = {.rp = {.number = 3, .cycle = (char *) "other"}, .state = VR_RP_LISTED};
+
+        g_free(index->row->generation);
+        index->row->generation = g_strdup(rows[i].store);
+        for (guint k = 0; k < MIN(rows[i].points, index->rps->len); k++)
+            g_ptr_array_add(mine, index->rps->pdata[k]);
+        if (rows[i].points > index->rps->len)
+            g_ptr_array_add(mine, &more);
+        if (rows[i].replaced)
+            mine->pdata[mine->len - 1] = &replaced;
+        g_test_message("row %u", i);
+        g_assert_cmpint(vr_store_age(index, &row, mine), ==, rows[i].age);
+    }
+    g_assert_true(vr_store_age_is_ahead(f->text, strlen(f->text), NULL, 6));
+    g_assert_false(vr_store_age_is_ahead(f->text, strlen(f->text), NULL, 7));
+    g_assert_false(vr_store_age_is_ahead("{", 1, NULL, 0));
 }
 
 static void
@@ -260,5 +310,6 @@ main(int argc, char **argv)
     ADD("round-trip", test_round_trip);
     ADD("refused", test_refused);
     ADD("scan", test_scan);
+    ADD("age", test_age);
     return g_test_run();
 }
