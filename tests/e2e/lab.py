@@ -4,6 +4,7 @@
 Programs run on a host through nsenter; files of a host are read through Host.path(). Everything times out.
 """
 import contextlib
+import functools
 import json
 import os
 import re
@@ -47,11 +48,21 @@ class VrError(CommandError):
         self.text = " ".join([self.message, self.action, err])
 
 
+@functools.cache
+def build_dir():
+    build = os.environ.get("VR_BUILD")
+    if not build:
+        with open(f"{LAB_DIR}/build") as f:
+            build = f.read().strip()
+    return os.path.realpath(build)
+
+
 class Host:
     def __init__(self, name):
         self.name = name
         self.address = {"kvm1": "10.77.0.1", "kvm2": "10.77.0.2"}[name]
         self.network = NETWORKS[name]
+        self._known = {}  # (PID, inode of its directory): whether it is this host's
         try:
             with open(f"{LAB_DIR}/{name}/pid") as f:
                 self.pid = int(f.read())
@@ -64,20 +75,17 @@ class Host:
 
     # programs
 
-    def argv(self, *cmd, env=None):
-        build = os.environ.get("VR_BUILD")
-        if not build:
-            with open(f"{LAB_DIR}/build") as f:
-                build = f.read().strip()
-        path = f"{os.path.realpath(build)}/plugin:/usr/sbin:/usr/bin:/sbin:/bin"
-        pairs = [f"{k}={v}" for k, v in (env or {}).items()]
-        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", "env", f"PATH={path}",
-                "LC_ALL=C.UTF-8", "HOME=/root", "LIBVIRT_DEFAULT_URI=qemu:///system", *pairs, *map(str, cmd)]
+    def argv(self, *cmd):
+        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *map(str, cmd)]
+
+    def environment(self, env=None):
+        return {**os.environ, "PATH": f"{build_dir()}/plugin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+                "HOME": "/root", "LIBVIRT_DEFAULT_URI": "qemu:///system", "VR_LAB_DIR": LAB_DIR, **(env or {})}
 
     def run(self, *cmd, check=True, timeout=60, stdin=None, env=None):
         """Returns stdout. With check=False: (status, stdout, stderr)."""
         try:
-            p = subprocess.run(self.argv(*cmd, env=env), input=stdin, text=True, capture_output=True,
+            p = subprocess.run(self.argv(*cmd), env=self.environment(env), input=stdin, text=True, capture_output=True,
                                timeout=timeout, stdin=None if stdin is not None else subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name}: {' '.join(map(str, cmd))}: no end after {timeout} s") from None
@@ -89,7 +97,7 @@ class Host:
 
     def popen(self, *cmd, env=None, **kwargs):
         kwargs.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.Popen(self.argv(*cmd, env=env), text=True, **kwargs)
+        return subprocess.Popen(self.argv(*cmd), env=self.environment(env), text=True, **kwargs)
 
     def virsh(self, *args, **kwargs):
         out = self.run("virsh", "-q", *args, **kwargs)
@@ -128,15 +136,11 @@ class Host:
     # services: start, stop, kill, wait (returns the exit status), cont, state (running, stopped, gone)
 
     def _service(self, name, action, env):
-        p = subprocess.run([TESTS + "/lab", name, self.name, action, *[f"{k}={v}" for k, v in env.items()]],
-                           text=True, capture_output=True, timeout=180, stdin=subprocess.DEVNULL,
-                           env={**os.environ, "VR_LAB_DIR": LAB_DIR})
-        if p.returncode != 0:
-            raise CommandError(["tests/lab", name, self.name, action], p.returncode, p.stdout, p.stderr)
-        return p.stdout.strip()
+        return self.run(f"{TESTS}/lab.d/service", name, action, *[f"{k}={v}" for k, v in env.items()],
+                        timeout=180).strip()
 
     def daemon(self, action, **env):
-        return self._service("daemon", action, env)
+        return self._service("virt-replicad", action, env)
 
     def libvirtd(self, action, **env):
         return self._service("libvirtd", action, env)
@@ -193,14 +197,23 @@ class Host:
                     found[root + full[len(base):]] = kind
         return found
 
+    def _own(self):
+        """PIDs of this host; a process that was looked at before is known by its inode."""
+        namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
+        known, self._known = self._known, {}
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdigit():
+                continue
+            key = entry.name, entry.inode()
+            with contextlib.suppress(OSError):
+                self._known[key] = known[key] if key in known else os.readlink(f"/proc/{entry.name}/ns/pid") == namespace
+        return [pid for (pid, _), own in self._known.items() if own]
+
     def processes(self):
         """Of this host: [{pid, inner (pid on the host), comm, argv, state}]."""
-        namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
         found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
+        for pid in self._own():
             try:
-                if os.readlink(f"/proc/{pid}/ns/pid") != namespace:
-                    continue
                 with open(f"/proc/{pid}/status") as f:
                     status = dict(line.split(":", 1) for line in f if ":" in line)
                 with open(f"/proc/{pid}/cmdline") as f:
@@ -249,7 +262,7 @@ class Host:
 class Guest:
     """A lab guest: vda with ext4 and the journal, vdb with the counter. Starts on `host`; `at` says where it is."""
 
-    def __init__(self, host, name="guest", vda_size="1G", vdb_size="64M", rate=20, churn=0, area=16, mode="run",
+    def __init__(self, host, name="guest", vda_size="256M", vdb_size="64M", rate=20, churn=0, area=16, mode="run",
                  memory_mib=256, extra_disks=()):
         self.name, self.uuid = name, str(uuidlib.uuid4())
         self.home = self.at = host

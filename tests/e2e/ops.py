@@ -47,7 +47,7 @@ def protected(name="guest", policy=None, exclude=(), run=True, **options):
     """(guest, source, target): paired hosts and a guest of that name, running and protected. All is gone afterwards."""
     source, target = paired()
     lab.define_policy(source, "test", **{"interval": "1h", "rpo_target": "2h", **(policy or {})})
-    with Guest(source, name, **{"churn": 256, **options}).define() as guest:
+    with Guest(source, name, **{"churn": 128, **options}).define() as guest:
         try:
             if run:
                 guest.start().serial().wait_ack(5)

@@ -14,7 +14,7 @@ from lab import Guest, Host, LabError, wait_for
 from ops import restart
 
 NEVER = {"interval": "24h"}  # cycles run when asked for, and one at each start of the daemon
-SMALL = {"vda_size": "96M", "vdb_size": "16M", "rate": 20, "churn": 512, "area": 8}
+SMALL = {"vda_size": "96M", "vdb_size": "16M", "rate": 20, "churn": 256, "area": 8}
 
 
 def second_pass(step):
@@ -68,7 +68,7 @@ class Witness:
             return None
 
     def _watch(self):
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.03):
             pid = self._stopped_pid()
             if pid is None:
                 continue
