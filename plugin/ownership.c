@@ -130,6 +130,12 @@ vr_ownership_handed_over(VrApp *app, const char *uuid, GError **error)
     return tx_end(&tx, ok, error);
 }
 
+static gboolean
+is_given_up_unheard(const Tx *tx)
+{
+    return in_phase(tx, VR_TRANSFER_GIVEN_UP) && tx->transfer->generation == NULL;
+}
+
 gboolean
 vr_ownership_stay(VrApp *app, const char *uuid, GError **error)
 {
@@ -141,6 +147,8 @@ vr_ownership_stay(VrApp *app, const char *uuid, GError **error)
     if (tx.row->state == VR_PROTECTION_FAILING_OVER)
         ok = vr_app_set_state(app, uuid, VR_EVENT_FAILOVER_UNDONE, NULL, error) &&
              vr_state_transfer_delete(app->state, uuid, error);
+    else if (is_given_up_unheard(&tx)) /* while it was undone */
+        ok = vr_state_transfer_delete(app->state, uuid, error);
     return tx_end(&tx, ok, error);
 }
 
@@ -209,7 +217,7 @@ vr_ownership_restored(VrApp *app, const char *uuid, GError **error)
 
     if (!tx_begin(&tx, app, uuid, error))
         return FALSE;
-    if (in_phase(&tx, VR_TRANSFER_GIVEN_UP) && tx.transfer->generation == NULL)
+    if (is_given_up_unheard(&tx))
         ok = vr_state_transfer_delete(app->state, uuid, error);
     return tx_end(&tx, ok, error);
 }

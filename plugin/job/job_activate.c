@@ -163,12 +163,13 @@ step_run(gpointer data, GError **error)
 {
     Activation *self = data;
     GCancellable *cancel = vr_job_cancellable(self->job);
+    gboolean again = vr_job_resumed(self->job);
 
-    if (vr_job_resumed(self->job) && !vr_activation_confirmed(self->app, self->row, cancel, error))
-        return FALSE;
-    while (self->transfer != NULL && self->transfer->phase == VR_TRANSFER_STARTING) {
+    for (; self->transfer != NULL && self->transfer->phase == VR_TRANSFER_STARTING; again = TRUE) {
         g_autoptr(GError) local = NULL;
 
+        if (again && !vr_activation_confirmed(self->app, self->row, cancel, error))
+            return FALSE;
         if (vr_activation_run(self->app, self->row, self->transfer, cancel, &local))
             return TRUE;
         if (g_cancellable_is_cancelled(cancel)) {

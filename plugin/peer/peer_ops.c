@@ -14,6 +14,7 @@
 #include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/ids.h"
+#include "storage/state/state_transfer.h"
 #include "storage/util/file_util.h"
 #include "storage/util/json_util.h"
 
@@ -112,6 +113,22 @@ planned_failover(VrApp *app, const char *uuid, JsonNode *request, GError **error
     return vr_json_node(reply);
 }
 
+/* Not one that an operator has ended by force under a failover: the domain may be started here. */
+static JsonNode *
+known(VrApp *app, const char *uuid, GError **error)
+{
+    g_autoptr(VrTransfer) transfer = NULL;
+
+    if (!vr_state_transfer_get(app->state, uuid, &transfer, error))
+        return NULL;
+    if (transfer == NULL || transfer->phase != VR_TRANSFER_GIVEN_UP)
+        return vr_json_node(json_object_new());
+    vr_set_error(error, VR_ERROR_NOT_FOUND, "given-up", "Wait until it has ended.",
+                 "host '%s': the protection of domain %s is being ended by force",
+                 app->config->name, uuid);
+    return NULL;
+}
+
 static JsonNode *
 action(gpointer data, const char *peer, const char *uuid, const char *name, JsonNode *request,
        GError **error)
@@ -119,7 +136,7 @@ action(gpointer data, const char *peer, const char *uuid, const char *name, Json
     VrApp *app = data;
 
     if (strcmp(name, "known") == 0)
-        return vr_json_node(json_object_new());
+        return known(app, uuid, error);
     if (strcmp(name, "compare") == 0)
         return vr_ownership_answer(app, uuid, request, error);
     if (strcmp(name, "finalize") == 0)

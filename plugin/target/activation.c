@@ -92,10 +92,20 @@ source_gave_up(VrApp *app, const VrProtection *row, const char *peer)
         peer, word, word);
     g_autofree char *message = g_strdup_printf(
         "domain '%s' was handed over to host '%s', which is not to start it any more: host '%s' "
-        "does not know its protection, which was ended there by force, and may run it",
+        "does not know its protection any more, which was ended there by force, and may run it",
         row->name, app->config->name, peer);
 
     return vr_error_new(VR_ERROR_REFUSED, "source-gave-up", action, message);
+}
+
+/* That host's own answer: another failure to ask it says nothing of the protection. */
+static gboolean
+has_given_up(const GError *answer)
+{
+    const char *slug = vr_error_slug(answer);
+
+    return g_error_matches(answer, VR_ERROR, VR_ERROR_NOT_FOUND) ||
+           strcmp(slug, "peer-unknown") == 0 || strcmp(slug, "not-your-protection") == 0;
 }
 
 gboolean
@@ -108,7 +118,7 @@ vr_activation_confirmed(VrApp *app, const VrProtection *row, GCancellable *cance
         peer ? vr_peer_client_action(peer, row->uuid, "known", NULL, cancel, &local) : NULL;
     g_autofree char *text = NULL;
 
-    if (answer != NULL || !g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))
+    if (answer != NULL || local == NULL || !has_given_up(local))
         return TRUE;
     said = source_gave_up(app, row, vr_peer_client_name(peer));
     text = vr_error_to_json_text(said);

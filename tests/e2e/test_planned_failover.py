@@ -369,6 +369,12 @@ def test_given_up_by_force_while_the_target_is_dead():
         assert "'kvm1'" in found["message"] and "--force" in found["action"], found
         time.sleep(8)
         assert target.virsh("domstate", guest.name).strip() == "paused" and guest.state(source) == "running"
+        # nor when the source knows the target no more
+        source.vr("peer-remove", target.name)
+        ops.restart(target)
+        time.sleep(8)
+        assert reason(target, "source-gave-up"), target.vr("info", guest.uuid)["reasons"]
+        assert target.virsh("domstate", guest.name).strip() == "paused" and guest.state(source) == "running"
         target.vr("unprotect", guest.name, "--force")
         assert target.virsh("domstate", guest.name).strip() == "paused"
         target.virsh("destroy", guest.name)

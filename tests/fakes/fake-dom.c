@@ -12,6 +12,7 @@ static GHashTable *hosts; /* connection -> (uuid -> FakeDom) */
 static guint countdown;
 static VrError fail_code;
 static gboolean fired;
+static gint cannot_resume, resumes; /* atomic */
 
 static void
 fake_free(gpointer data)
@@ -33,6 +34,7 @@ fake_dom_reset(void)
     hosts = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) g_hash_table_unref);
     countdown = 0;
     fired = FALSE;
+    g_atomic_int_set(&cannot_resume, FALSE);
 }
 
 static GHashTable *
@@ -77,6 +79,18 @@ fake_dom_fail_with(guint nth, VrError code)
     countdown = nth;
     fail_code = code;
     fired = FALSE;
+}
+
+void
+fake_dom_cannot_resume(gboolean cannot)
+{
+    g_atomic_int_set(&cannot_resume, cannot);
+}
+
+guint
+fake_dom_resumes(void)
+{
+    return (guint) g_atomic_int_get(&resumes);
 }
 
 gboolean
@@ -293,6 +307,11 @@ vr_dom_resume(VrConn *conn, const char *domain, GError **error)
 
     if (dom == NULL)
         return FALSE;
+    g_atomic_int_inc(&resumes);
+    if (g_atomic_int_get(&cannot_resume)) {
+        vr_set_error(error, VR_ERROR_INTERNAL, "libvirt-error", NULL, "no memory for it");
+        return FALSE;
+    }
     dom->state = VR_DOM_RUNNING;
     dom->executed_us = 1;
     return TRUE;

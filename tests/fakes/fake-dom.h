@@ -33,6 +33,10 @@ FakeDom *fake_dom_find(VrConn *conn, const char *uuid);
 void fake_dom_fail_at(guint nth);
 /** The same with another code. */
 void fake_dom_fail_with(guint nth, VrError code);
+/** From now on no domain can be resumed, or each again. */
+void fake_dom_cannot_resume(gboolean cannot);
+/** Calls so far that would have resumed one. */
+guint fake_dom_resumes(void);
 /** TRUE if the armed fault was met. */
 gboolean fake_dom_fired(void);
 

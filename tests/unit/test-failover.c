@@ -36,6 +36,7 @@ typedef struct {
     gboolean after_it; /* it was carried out, the answer is lost */
     gboolean fired;
     gboolean not_yet;         /* the target says so to each "activate" */
+    const char *known_said;   /* the source knows it no longer: the code, nullable */
     const VrError *forgotten; /* the target knows nothing of it any more: what it answers */
     void (*spoil)(TestHost *target, guint64 number); /* nullable: behind the final cycle */
     const char *job_said; /* the source says so of the job that the target ordered, nullable: all */
@@ -43,6 +44,7 @@ typedef struct {
 } Fixture;
 
 static const VrError forgotten[] = {VR_ERROR_NOT_FOUND, VR_ERROR_AUTH};
+static const char *const ended[] = {"no-such-protection", "peer-unknown", "not-your-protection"};
 static Fixture *now; /* for the wrapped functions */
 static VrIdentity *identities[2];
 static char *identity_dir;
@@ -137,6 +139,21 @@ ordered(TestHost *source, JsonNode *request)
     return json_from_string(id == 1 ? "{\"job\":1}" : "{}", NULL);
 }
 
+/* The target asks the source. */
+static JsonNode *
+known(GError **error)
+{
+    const char *said = g_atomic_pointer_get(&now->known_said);
+    gboolean missing = g_strcmp0(said, "no-such-protection") == 0;
+
+    if (said == NULL)
+        return vr_peer_ops.action(&now->source.app,
+                                  vr_identity_fingerprint(now->target.app.identity), UUID, "known",
+                                  NULL, error);
+    vr_set_error(error, missing ? VR_ERROR_NOT_FOUND : VR_ERROR_AUTH, said, NULL, "as it was ended");
+    return NULL;
+}
+
 JsonNode *
 __wrap_vr_peer_client_action(VrPeerClient *self, const char *uuid, const char *action,
                              JsonNode *request, GCancellable *cancel, GError **error)
@@ -152,6 +169,8 @@ __wrap_vr_peer_client_action(VrPeerClient *self, const char *uuid, const char *a
         return g_steal_pointer(&answer);
     }
     now->fired = now->fired || hit;
+    if (g_str_equal(action, "known"))
+        return known(error);
     if (now->not_yet && g_str_equal(action, "activate"))
         return json_from_string(
             "{\"owner\":false,\"running\":false,\"error\":{\"kind\":"
@@ -604,6 +623,59 @@ test_activate_again(Fixture *f, gconstpointer data)
     g_assert_no_error(error);
     g_assert_true(json_object_get_boolean_member(json_node_get_object(same), "running"));
     g_assert_cmpuint(there->starts, ==, 1);
+}
+
+/* It is the target's and cannot be started yet; meanwhile an operator has ended it at the source and
+ * runs it there again. Nothing starts it any more, whatever has become of the pairing. */
+static void
+test_ended_before_it_runs(Fixture *f, gconstpointer data)
+{
+    g_autoptr(VrProtection) row = row_of(&f->target);
+    g_autoptr(VrProtection) source = row_of(&f->source);
+    g_autofree char *child = child_of(f, row->generation);
+    g_autoptr(GError) error = NULL;
+    JsonObject *args = json_object_new();
+    guint resumes = fake_dom_resumes();
+    gint64 id;
+
+    json_object_set_string_member(args, "generation", child);
+    json_object_set_int_member(args, "number", (gint64) source->base_number);
+    json_object_set_string_member(args, "root", source->base_root);
+    json_object_set_boolean_member(args, "autostart", FALSE);
+    fake_dom_cannot_resume(TRUE);
+    g_assert_true(vr_jobs_start(f->target.app.jobs, "activate", UUID, "guest1", args, &id, &error));
+    while (fake_dom_resumes() == resumes)
+        __real_g_usleep(1000);
+    g_atomic_pointer_set(&f->known_said, data);
+    resumes = fake_dom_resumes();
+    while (vr_jobs_running(f->target.app.jobs, UUID) != 0 && fake_dom_resumes() < resumes + 3)
+        __real_g_usleep(10000);
+    fake_dom_cannot_resume(FALSE);
+    vr_jobs_wait(f->target.app.jobs, id, JOB_SECONDS);
+    g_assert_cmpint(fake_dom_find(f->target.app.conn, UUID)->state, ==, VR_DOM_PAUSED);
+    vr_protection_free(row);
+    row = wait_error(&f->target, "source-gave-up");
+    g_assert_false(vr_activation_recover(&f->target.app, row, &error));
+    g_assert_cmpstr(vr_error_slug(error), ==, "source-gave-up");
+    g_assert_cmpint(fake_dom_find(f->target.app.conn, UUID)->state, ==, VR_DOM_PAUSED);
+}
+
+/* While it is being ended by force the source does not say any more that it knows it. */
+static void
+test_not_known_any_more(Fixture *f, gconstpointer data)
+{
+    VrApp *app = &f->source.app;
+    g_autoptr(VrProtection) row = row_of(&f->source);
+    g_autoptr(JsonNode) before = known(NULL);
+    g_autoptr(GError) error = NULL;
+    gboolean contested = FALSE;
+
+    g_assert_nonnull(before);
+    g_assert_true(vr_ownership_leave(app, row, TRUE, &error));
+    g_assert_true(vr_ownership_offer(app, UUID, &error));
+    g_assert_true(vr_ownership_abandon(app, UUID, &contested, &error) && contested);
+    g_assert_null(known(&error));
+    g_assert_error(error, VR_ERROR, VR_ERROR_NOT_FOUND);
 }
 
 static void
@@ -1221,6 +1293,12 @@ main(int argc, char **argv)
     g_test_add_func("/failover/fault-points", test_fault_points);
     ADD("activate-again", test_activate_again);
     ADD("given-up", test_given_up);
+    for (guint i = 0; i < G_N_ELEMENTS(ended); i++) {
+        g_autofree char *path = g_strdup_printf("/failover/ended-before-it-runs/%s", ended[i]);
+
+        g_test_add(path, Fixture, ended[i], set_up, test_ended_before_it_runs, tear_down);
+    }
+    ADD("not-known-any-more", test_not_known_any_more);
     ADD("promises", test_promises);
     g_test_add("/failover/forgotten/not-found", Fixture, &forgotten[0], set_up, test_forgotten,
                tear_down);
