@@ -300,7 +300,7 @@ class Guest:
   <on_crash>destroy</on_crash>
   <devices>{disks}
     <controller type='usb' model='none'/>
-    <interface type='network'><source network='{self.home.network}'/><model type='virtio'/></interface>
+    <interface type='network'><source network='{self.home.network}'/><model type='virtio'/><rom enabled='no'/></interface>
     <serial type='file'><source path='/var/log/libvirt/qemu/{self.name}-serial0.log'/><target port='0'/></serial>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <memballoon model='none'/>

@@ -67,7 +67,7 @@ def endure(count):
         p.check.check(retention=True, settle=30)
 
 
-def test_some_hundred_cycles():
+def test_long_hundreds_of_cycles():
     endure(300)
 
 

@@ -4,7 +4,7 @@ from protected import Protected, Witness, restart, second_pass
 
 STEPS = [f"S{i}" for i in range(1, 14)]
 COMMITTED = ("S10", "S11", "S12", "S13")  # the target has the recovery point before the step is done
-RECENT = 6  # points that are read in full after each step; all of them at the end
+RECENT = 2  # points that are read in full after each step; all of them at the end
 FROZEN = ("S3", "S4", "S5")
 
 

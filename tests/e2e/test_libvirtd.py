@@ -55,7 +55,7 @@ def test_killed_while_a_job_runs():
                 number = p.sync()["result"]["number"]
                 p.settle()
                 points = [x for x in p.points() if x["number"] >= number]
-                p.check.check(copies=witness.of(points), recent=6)
+                p.check.check(copies=witness.of(points), recent=2)
             p.scheduled()
 
 
@@ -77,5 +77,5 @@ def test_killed_while_a_job_begins():
         with Witness(p.source, p.guest.name) as witness:
             number = p.sync()["result"]["number"]
             p.settle()
-            p.check.check(copies=witness.of([x for x in p.points() if x["number"] >= number]), recent=6)
+            p.check.check(copies=witness.of([x for x in p.points() if x["number"] >= number]), recent=2)
         p.scheduled()

@@ -31,7 +31,7 @@ def damaged(host, guest):
     return health == "critical" and "replica-damaged" in reasons
 
 
-def test_flipped_byte_is_found_in_the_background():
+def test_long_flipped_byte_is_found_in_the_background():
     """Within verify-interval, and the next cycle mends it."""
     with ops.protected("scrubbed", policy={"verify_interval": "1min"}, churn=64, area=4) as (guest, source, target):
         source.vr("sync", guest.name)

@@ -83,7 +83,7 @@ def thrash(seconds):
 
 
 def test_random_kills():
-    thrash(40)
+    thrash(20)
 
 
 def test_long_random_kills():

@@ -33,6 +33,7 @@
 #define BLOCK_SIZE 4096
 #define COUNTER_AREA (1024 * 1024) /* churn on the counter disk starts here */
 #define HEARTBEAT_MS 200
+#define SCANNED_AT_ONCE 64 /* blocks: each read has its price where everything is emulated */
 
 struct record { /* 64 bytes, so none crosses a sector */
     uint64_t magic, number, uptime_ms, salt[4], sum;
@@ -178,31 +179,41 @@ read_counter(int fd, uint64_t *sector)
     return sector[1];
 }
 
+static bool
+churn_valid(const struct churn *churn, const struct block *block, uint64_t i, uint64_t number)
+{
+    if (is_zero(block, BLOCK_SIZE))
+        return false;
+    if (block->magic != BLOCK_MAGIC || block->index != i ||
+        block->sum != checksum(block, BLOCK_SIZE))
+        fail("%s block %" PRIu64 " is damaged", churn->name, i);
+    if (block->tag > number)
+        fail("%s block %" PRIu64 " is of transaction %" PRIu64 ", the journal ends at %" PRIu64,
+             churn->name, i, block->tag, number);
+    return true;
+}
+
 static uint64_t
 scan_churn(const struct churn *churn, uint64_t number)
 {
-    struct block *block = aligned_alloc(BLOCK_SIZE, BLOCK_SIZE);
-    uint64_t n_valid = 0;
+    struct block *blocks = aligned_alloc(BLOCK_SIZE, SCANNED_AT_ONCE * BLOCK_SIZE);
+    uint64_t n_valid = 0, n_read = 0;
 
-    for (uint64_t i = 0; i < churn->n_blocks; i++) {
-        ssize_t n = pread(churn->fd, block, BLOCK_SIZE, churn->start + (off_t) i * BLOCK_SIZE);
+    while (n_read < churn->n_blocks) {
+        uint64_t left = churn->n_blocks - n_read;
+        size_t wanted = (left < SCANNED_AT_ONCE ? left : SCANNED_AT_ONCE) * BLOCK_SIZE;
+        ssize_t n = pread(churn->fd, blocks, wanted, churn->start + (off_t) n_read * BLOCK_SIZE);
 
         if (n == 0)
             break;
-        if (n != BLOCK_SIZE)
-            fail("%s block %" PRIu64 ": %s", churn->name, i,
+        if (n < 0 || n % BLOCK_SIZE != 0)
+            fail("%s block %" PRIu64 ": %s", churn->name, n_read,
                  n < 0 ? strerror(errno) : "short read");
-        if (is_zero(block, BLOCK_SIZE))
-            continue;
-        if (block->magic != BLOCK_MAGIC || block->index != i ||
-            block->sum != checksum(block, BLOCK_SIZE))
-            fail("%s block %" PRIu64 " is damaged", churn->name, i);
-        if (block->tag > number)
-            fail("%s block %" PRIu64 " is of transaction %" PRIu64 ", the journal ends at %" PRIu64,
-                 churn->name, i, block->tag, number);
-        n_valid++;
+        for (ssize_t i = 0; i < n / BLOCK_SIZE; i++)
+            n_valid += churn_valid(churn, &blocks[i], n_read + i, number);
+        n_read += n / BLOCK_SIZE;
     }
-    free(block);
+    free(blocks);
     return n_valid;
 }
 

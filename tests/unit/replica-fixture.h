@@ -476,8 +476,8 @@ judge_leftovers(Fixture *f, gboolean open)
 static void
 two_disks(Fixture *f)
 {
-    set_disk_size(f, "vda", 8 * MiB);
-    set_disk_size(f, "vdb", 3 * MiB + 512 * 5);
+    set_disk_size(f, "vda", 4 * MiB);
+    set_disk_size(f, "vdb", MiB + 512 * 5);
     write_randomly(f, "vda", 8);
     write_randomly(f, "vdb", 4);
 }

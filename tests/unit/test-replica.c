@@ -474,11 +474,11 @@ test_refused(Fixture *f, gconstpointer data)
     assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
                    &error, VR_ERROR_INVALID, "bad-frame");
     g_byte_array_set_size(body, 0);
-    vr_frame_append_chunk(body, 0, 8 * MiB / VR_CHUNK_SIZE, chunk, &digest, FALSE);
+    vr_frame_append_chunk(body, 0, 4 * MiB / VR_CHUNK_SIZE, chunk, &digest, FALSE);
     assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
                    &error, VR_ERROR_INVALID, "bad-frame");
     g_byte_array_set_size(body, 0);
-    vr_frame_append_zero(body, 0, 8 * MiB / VR_CHUNK_SIZE - 1, 2);
+    vr_frame_append_zero(body, 0, 4 * MiB / VR_CHUNK_SIZE - 1, 2);
     assert_refused(vr_replica_write(f->replica, s->begin->cycle, body->data, body->len, &error),
                    &error, VR_ERROR_INVALID, "bad-frame");
     assert_refused(vr_replica_write(f->replica, rp->cycle, body->data, body->len, &error), &error,
