@@ -8,6 +8,7 @@
 #include "storage/state/state_peer.h"
 #include "storage/state/state_rp.h"
 
+#define FINAL_ROOM 64       /* recovery points more for the final cycles of failovers */
 #define OPEN_DISKS_EACH 512 /* of the cycles of one peer that are open at once */
 
 typedef struct {
@@ -19,6 +20,7 @@ typedef struct {
     GCancellable *all;    /* borrowed: of all */
     gulong along;
     guint users;
+    gboolean retaining; /* one of them is the retention */
     gboolean open;
 } Entry;
 
@@ -32,6 +34,7 @@ struct _VrReplicas {
     GMutex lock; /* guards what follows */
     GCond idle;
     GHashTable *entries; /* owned: uuid -> Entry */
+    GHashTable *failed;  /* owned: uuid -> why its last turn of retention failed */
     gboolean stopping;
 };
 
@@ -214,16 +217,16 @@ rest_idle(VrReplicas *self, const char *peer)
         vr_replica_rest(entry->replica);
 }
 
-/* Whoever read or held layers may have kept a merge from them. */
+/* Whoever read or held layers may have kept a merge from them: the last one to go asks for it. */
 void
 vr_replicas_put(VrReplicas *self, VrReplica *replica)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = entry_of(self, replica);
 
-    if (vr_replica_merges_left_out(replica))
-        vr_replicas_retain(self, entry->uuid);
     entry->users--;
+    if (entry->users == (entry->retaining ? 1 : 0) && vr_replica_merges_left_out(replica))
+        vr_replicas_retain(self, entry->uuid);
     entry->used_us = g_get_monotonic_time();
     rest_idle(self, entry->peer);
     g_cond_broadcast(&self->idle);
@@ -363,14 +366,36 @@ retain(VrReplicas *self, VrRetainTurn *turn, GError **error)
     entry = use_entry(self, turn->uuid, error);
     if (entry == NULL)
         return FALSE;
+    g_mutex_lock(&self->lock);
+    entry->retaining = TRUE;
+    g_mutex_unlock(&self->lock);
     ok = vr_replica_retain(entry->replica, policy, g_get_real_time(), &turn->pass, entry->closed,
                            error);
     /* not as vr_replicas_put(): what a reader still keeps is due when that one has ended */
     g_mutex_lock(&self->lock);
+    entry->retaining = FALSE;
     entry->users--;
     g_cond_broadcast(&self->idle);
     g_mutex_unlock(&self->lock);
     return ok;
+}
+
+/* What ended a turn for a while only leaves what was said of the turns before. */
+static void
+note_turn(VrReplicas *self, const char *uuid, gboolean ok, const GError *error)
+{
+    gboolean known = !ok && (g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED) ||
+                             g_error_matches(error, VR_ERROR, VR_ERROR_CONFLICT));
+    gboolean gone = !ok && g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+
+    if (ok || gone) {
+        g_hash_table_remove(self->failed, uuid);
+    } else if (!known) {
+        g_warning("retention of %s: %s, ignoring until its next recovery point", uuid,
+                  error->message);
+        g_hash_table_replace(self->failed, g_strdup(uuid), g_strdup(error->message));
+    }
 }
 
 static gpointer
@@ -381,12 +406,9 @@ retain_thread(gpointer data)
 
     while ((turn = vr_retain_queue_take(self->due)) != NULL) {
         g_autoptr(GError) error = NULL;
+        gboolean ok = retain(self, turn, &error);
 
-        if (!retain(self, turn, &error) && !g_error_matches(error, VR_ERROR, VR_ERROR_NOT_FOUND) &&
-            !g_error_matches(error, VR_ERROR, VR_ERROR_CANCELLED) &&
-            !g_error_matches(error, VR_ERROR, VR_ERROR_CONFLICT))
-            g_warning("retention of %s: %s, ignoring until its next recovery point", turn->uuid,
-                      error->message);
+        note_turn(self, turn->uuid, ok, error);
         vr_retain_queue_done(self->due, turn);
     }
     return NULL;
@@ -401,23 +423,43 @@ peer_of(gpointer data, const char *uuid)
     return row != NULL ? g_strdup(row->peer) : NULL;
 }
 
+static void
+say_behind(VrReplicas *self, const VrProtection *row, const char *host, guint number,
+           GError **error)
+{
+    g_autofree char *cause = NULL;
+    g_autofree char *action = NULL;
+
+    g_mutex_lock(&self->lock);
+    cause = g_strdup(g_hash_table_lookup(self->failed, row->uuid));
+    g_mutex_unlock(&self->lock);
+    action = cause != NULL
+                 ? g_strdup_printf("Mend on host '%s' what its retention says; it is tried again "
+                                   "whenever a cycle is.",
+                                   host)
+                 : g_strdup("Nothing to do: it goes on by itself as soon as there are fewer.");
+    vr_set_error(error, VR_ERROR_TRANSIENT, "retention-behind", action,
+                 "domain '%s': host '%s' has %u recovery points of it, and drops those that are "
+                 "not kept before it takes another one%s%s",
+                 row->name, host, number, cause != NULL ? "; dropping them failed: " : "",
+                 cause != NULL ? cause : "");
+}
+
 /* Only what can be merged: what somebody holds, and what is below that, waits for its operator. */
 gboolean
-vr_replicas_check_behind(VrReplicas *self, const char *uuid, const char *host, GError **error)
+vr_replicas_check_behind(VrReplicas *self, const char *uuid, const char *host, gboolean final,
+                         GError **error)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(self->state, uuid, error);
+    guint max = 2 * VR_REPLICA_LAYERS_MAX + (final ? FINAL_ROOM : 0);
     guint number = 0;
 
     if (row == NULL || !vr_state_rp_count_free(self->state, uuid, &number, error))
         return FALSE;
-    if (number <= 2 * VR_REPLICA_LAYERS_MAX)
+    if (number <= max)
         return TRUE;
     vr_replicas_retain(self, uuid);
-    vr_set_error(error, VR_ERROR_TRANSIENT, "retention-behind",
-                 "Nothing to do: it goes on by itself as soon as there are fewer.",
-                 "domain '%s': host '%s' has %u recovery points of it, and drops those that are "
-                 "not kept before it takes another one",
-                 row->name, host, number);
+    say_behind(self, row, host, number, error);
     return FALSE;
 }
 
@@ -450,6 +492,7 @@ vr_replicas_new(VrState *state, const char *manifests)
     g_mutex_init(&self->lock);
     g_cond_init(&self->idle);
     self->entries = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, entry_free);
+    self->failed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->thread = g_thread_new("retention", retain_thread, self);
     return self;
 }
@@ -464,6 +507,7 @@ vr_replicas_free(VrReplicas *self)
     g_thread_join(self->thread);
     vr_retain_queue_free(self->due);
     g_hash_table_unref(self->entries);
+    g_hash_table_unref(self->failed);
     g_object_unref(self->cancel);
     g_cond_clear(&self->idle);
     g_mutex_clear(&self->lock);

@@ -29,10 +29,10 @@ gboolean vr_replicas_is_closing(VrReplicas *self, const VrReplica *replica);
 void vr_replicas_retain(VrReplicas *self, const char *uuid);
 
 /** May @uuid have another recovery point? TRANSIENT "retention-behind" if it has so many that can
- * go that retention does not keep up; it is asked for then. @host: name of this host, for messages.
- */
+ * go that retention does not keep up; it is asked for then. Says why it failed if it did. @host:
+ * name of this host, for messages. @final: for one there is room longer, a guest is off for it. */
 gboolean vr_replicas_check_behind(VrReplicas *self, const char *uuid, const char *host,
-                                  GError **error);
+                                  gboolean final, GError **error);
 
 /** The row of @uuid was changed: what its store says follows (vr_replica_refresh_index()). Where
  * that is not possible it is logged, and done when the replica is next opened or gets an RP. */

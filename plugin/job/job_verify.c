@@ -27,6 +27,8 @@ wanted_number(VrJob *job)
 typedef struct {
     VrJob *job;
     VrPeerReading *reading; /* NULL: somebody of this host wants it, it may be as fast as it can */
+    VrReplicas *replicas;
+    VrReplica *replica; /* what is read */
 } Pace;
 
 static gboolean
@@ -47,7 +49,8 @@ pace(gsize bytes, gpointer data, GError **error)
     __atomic_add_fetch(&progress->read, bytes, __ATOMIC_RELAXED);
     __atomic_add_fetch(&progress->done, bytes, __ATOMIC_RELAXED);
     if ((self->reading == NULL || vr_peer_reading_take(self->reading, bytes, cancel)) &&
-        !g_cancellable_is_cancelled(cancel))
+        !g_cancellable_is_cancelled(cancel) &&
+        !vr_replicas_is_closing(self->replicas, self->replica))
         return TRUE;
     return say_cancelled(self->job, error);
 }
@@ -185,6 +188,7 @@ run_target(VrJob *job, VrApp *app, Pace *paced, GError **error)
 
     if (replica == NULL)
         return FALSE;
+    paced->replica = replica;
     ok = read_replica(job, replica, good_since(job), paced, error);
     vr_replicas_put(app->replicas, replica);
     return ok;
@@ -195,7 +199,7 @@ static gboolean
 run_target_for(VrJob *job, VrApp *app, const char *peer, GError **error)
 {
     gboolean proof = json_object_has_member(vr_job_args(job), "good_since_us");
-    Pace paced = {job, peer ? app->reading : NULL};
+    Pace paced = {job, peer ? app->reading : NULL, app->replicas, NULL};
     gboolean ok;
 
     if (peer == NULL)

@@ -232,7 +232,8 @@ cycle_begins(gpointer data, const char *uuid, const char *peer, const VrCycleBeg
 {
     VrApp *app = data;
 
-    return vr_replicas_check_behind(app->replicas, uuid, app->config->name, error) &&
+    return vr_replicas_check_behind(app->replicas, uuid, app->config->name,
+                                    begin->kind == VR_CYCLE_FINAL, error) &&
            (vr_peer_quota_prepare(app->quota, peer, uuid, begin->disks->len, bytes, error) ||
             make_room(app, uuid));
 }
@@ -342,6 +343,14 @@ cycle_committed(gpointer data, const char *uuid, const VrRecoveryPoint *rp)
     vr_replicas_retain(app->replicas, uuid);
 }
 
+static void
+cycle_ended(gpointer data, const char *uuid, const char *peer, const char *cycle)
+{
+    const VrApp *app = data;
+
+    vr_peer_quota_end(app->quota, peer, uuid, cycle);
+}
+
 const VrPeerServerOps vr_peer_ops = {
     .check = check,
     .protection_put = protection_put,
@@ -358,4 +367,5 @@ const VrPeerServerOps vr_peer_ops = {
     .replica_done = replica_done,
     .may_commit = may_commit,
     .cycle_committed = cycle_committed,
+    .cycle_ended = cycle_ended,
 };

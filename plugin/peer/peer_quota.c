@@ -345,11 +345,19 @@ used(const Account *account)
     return account->stored + account->held + account->open + account->reserved;
 }
 
+/* @replaced: bytes of what is used that are about to go. */
+static gboolean
+fits_instead(const Account *account, guint64 replaced, guint64 bytes)
+{
+    guint64 left = used(account) - replaced;
+
+    return account->limit == 0 || (left <= account->limit && bytes <= account->limit - left);
+}
+
 static gboolean
 fits(const Account *account, guint64 bytes)
 {
-    return account->limit == 0 ||
-           (used(account) <= account->limit && bytes <= account->limit - used(account));
+    return fits_instead(account, 0, bytes);
 }
 
 static void
@@ -498,9 +506,14 @@ vr_peer_quota_prepare(VrPeerQuota *self, const char *peer, const char *uuid, gui
                       guint64 bytes, GError **error)
 {
     const Question question = {.peer = peer, .disks = TRUE};
-    Account *account = find_room_anew(self, &question, bytes, error);
-    Open *open;
+    Account *account = refresh(self, &question, error);
+    Open *open = account ? g_hash_table_lookup(account->cycles, uuid) : NULL;
 
+    /* the cycle before is dropped, or continued: then BEGIN says what it holds */
+    if (account != NULL && !fits_instead(account, open ? open->bytes : 0, bytes)) {
+        refuse(self, account, error);
+        account = NULL;
+    }
     if (account != NULL && !check_disks(self, account, uuid, disks, error))
         account = NULL;
     if (account != NULL) {

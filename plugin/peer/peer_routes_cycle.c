@@ -208,6 +208,13 @@ handle_rps(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GErr
     return TRUE;
 }
 
+/* Zeros are held without taking room; a layer has room ahead of what it holds. */
+static guint64
+bytes_held(VrReplica *replica, guint64 held)
+{
+    return MIN(held * VR_CHUNK_SIZE, vr_replica_incoming_bytes(replica));
+}
+
 /* Before anything of the cycle is made there is room for it. */
 static gboolean
 begin_within_quota(VrPeerServer *self, const VrHttpRequest *request, VrReplica *replica,
@@ -224,7 +231,7 @@ begin_within_quota(VrPeerServer *self, const VrHttpRequest *request, VrReplica *
     ok = vr_replica_begin(replica, begin, ret_held, error) &&
          (!self->ops->cycle_begun ||
           self->ops->cycle_begun(self->data, uuid, peer, begin->cycle,
-                                 *ret_held * VR_CHUNK_SIZE + room, error));
+                                 bytes_held(replica, *ret_held) + room, error));
     if (self->ops->cycle_begins)
         self->ops->release(self->data, peer, room);
     return ok;
@@ -471,8 +478,13 @@ handle_commit(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, G
                                 commit, error)))
         return FALSE;
     rp = vr_replica_commit(guard.replica, commit, error);
-    if (!rp)
+    if (!rp) {
+        if (self->ops->cycle_ended &&
+            vr_replica_cycle_status(guard.replica, cycle, NULL) != VR_CYCLE_OPEN)
+            self->ops->cycle_ended(self->data, vr_http_request_param(request, "uuid"),
+                                   vr_http_request_peer(request), cycle);
         return FALSE;
+    }
     if (self->ops->cycle_committed)
         self->ops->cycle_committed(self->data, vr_http_request_param(request, "uuid"), rp);
     head = vr_replica_head(guard.replica, NULL);

@@ -69,6 +69,9 @@ typedef struct {
     /** Before @bytes more are stored for @cycle. NO_SPACE likewise. */
     gboolean (*cycle_grows)(gpointer data, const char *uuid, const char *peer, const char *cycle,
                             guint64 bytes, GError **error); /* nullable */
+    /** A COMMIT failed and the cycle is not open any more. */
+    void (*cycle_ended)(gpointer data, const char *uuid, const char *peer,
+                        const char *cycle); /* nullable */
 } VrPeerServerOps;
 
 /** @state, @identity, @ops, @data: borrowed, outlive the server. @name: of this host. */

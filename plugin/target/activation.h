@@ -53,8 +53,8 @@ gboolean vr_activation_recover(VrApp *app, const VrProtection *row, GError **err
  *
  * Before a start that was interrupted goes on, or one that failed is tried again: a person may have
  * told the old host meanwhile to forget the domain (unprotect --force) and this host, and run it
- * there again. One that does not answer is no reason to leave it off. Errors: REFUSED "source-gave-up", recorded as the protection's error.
- * Blocks for a peer that hangs.
+ * there again. One that does not answer is no reason to leave it off. Errors: REFUSED
+ * "source-gave-up", recorded as the protection's error. Blocks for a peer that hangs.
  */
 gboolean vr_activation_confirmed(VrApp *app, const VrProtection *row, GCancellable *cancel,
                                  GError **error);

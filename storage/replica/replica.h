@@ -92,6 +92,9 @@ void vr_replica_rest(VrReplica *self);
  * CONFLICT "replica-closing", and so does each one from here on. Any thread. */
 void vr_replica_interrupt(VrReplica *self);
 
+/** What the files of the open cycle take, in bytes; 0 if none is open. */
+guint64 vr_replica_incoming_bytes(VrReplica *self);
+
 typedef enum { VR_CYCLE_UNKNOWN, VR_CYCLE_OPEN, VR_CYCLE_COMMITTED } VrCycleStatus;
 /** @ret_rp: (nullable): the RP when committed. */
 VrCycleStatus vr_replica_cycle_status(VrReplica *self, const char *cycle, VrRecoveryPoint **ret_rp);

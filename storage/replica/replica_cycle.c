@@ -292,6 +292,22 @@ vr_replica_commit(VrReplica *self, const VrCycleCommit *commit, GError **error)
     return rp;
 }
 
+guint64
+vr_replica_incoming_bytes(VrReplica *self)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    guint64 bytes = 0;
+
+    for (guint i = 0; self->open != NULL && i < self->open->disks->len; i++) {
+        const VrIncomingDisk *disk = self->open->disks->pdata[i];
+        g_autofree char *path =
+            vr_replica_path(self, "incoming/%s/%s.qcow2", self->open->begin->cycle, disk->name);
+
+        bytes += vr_replica_allocated_file(path);
+    }
+    return bytes;
+}
+
 VrCycleStatus
 vr_replica_cycle_status(VrReplica *self, const char *cycle, VrRecoveryPoint **ret_rp)
 {

@@ -159,6 +159,14 @@ vr_replica_copy_rp(const VrRecoveryPoint *rp)
 }
 
 guint64
+vr_replica_allocated_file(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 ? (guint64) st.st_blocks * 512 : 0;
+}
+
+guint64
 vr_replica_allocated(VrReplica *self, guint64 number, const char *disk)
 {
     static const char *const suffixes[] = {"qcow2", "sums", "bad"};
@@ -167,10 +175,8 @@ vr_replica_allocated(VrReplica *self, guint64 number, const char *disk)
     for (guint i = 0; i < G_N_ELEMENTS(suffixes); i++) {
         g_autofree char *path =
             vr_replica_path(self, "%s/%" G_GUINT64_FORMAT ".%s", disk, number, suffixes[i]);
-        struct stat st;
 
-        if (lstat(path, &st) == 0)
-            bytes += (guint64) st.st_blocks * 512;
+        bytes += vr_replica_allocated_file(path);
     }
     return bytes;
 }

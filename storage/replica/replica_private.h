@@ -88,6 +88,8 @@ guint64 vr_replica_row_disk_floor(GPtrArray *rows, guint index, const char *name
 /** Last of @rows (element-type VrRpRow) or NULL; borrowed. */
 const VrRpRow *vr_replica_last_row(GPtrArray *rows);
 VrRecoveryPoint *vr_replica_copy_rp(const VrRecoveryPoint *rp);
+/** What a file takes of its file system, in bytes; 0 if there is none. */
+guint64 vr_replica_allocated_file(const char *path);
 /** Bytes that the layer of RP @number and what lies beside it take of the store, what is empty in
  * it included: rp.bytes is the sum over its disks. */
 guint64 vr_replica_allocated(VrReplica *self, guint64 number, const char *disk);

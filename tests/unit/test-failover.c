@@ -150,7 +150,8 @@ known(GError **error)
         return vr_peer_ops.action(&now->source.app,
                                   vr_identity_fingerprint(now->target.app.identity), UUID, "known",
                                   NULL, error);
-    vr_set_error(error, missing ? VR_ERROR_NOT_FOUND : VR_ERROR_AUTH, said, NULL, "as it was ended");
+    vr_set_error(error, missing ? VR_ERROR_NOT_FOUND : VR_ERROR_AUTH, said, NULL,
+                 "as it was ended");
     return NULL;
 }
 
@@ -625,8 +626,8 @@ test_activate_again(Fixture *f, gconstpointer data)
     g_assert_cmpuint(there->starts, ==, 1);
 }
 
-/* It is the target's and cannot be started yet; meanwhile an operator has ended it at the source and
- * runs it there again. Nothing starts it any more, whatever has become of the pairing. */
+/* It is the target's and cannot be started yet; meanwhile an operator has ended it at the source
+ * and runs it there again. Nothing starts it any more, whatever has become of the pairing. */
 static void
 test_ended_before_it_runs(Fixture *f, gconstpointer data)
 {

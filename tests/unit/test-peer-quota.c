@@ -233,6 +233,22 @@ test_begin_room(Fixture *f, gconstpointer data)
                      2 * (groups + vr_layer_empty_bytes(64 * MIB * MIB)));
 }
 
+/* A cycle that takes the place of another one is not kept away by that one's bytes, others are. */
+static void
+test_replaced(Fixture *f, gconstpointer data)
+{
+    g_assert_true(add_replica(f, WEB, PEER, VR_ROLE_TARGET));
+    g_assert_true(add_replica(f, DB, PEER, VR_ROLE_TARGET));
+    g_assert_true(vr_state_peer_set_quota(f->state, PEER, 10 * MIB, NULL));
+    g_assert_true(vr_peer_quota_begin(f->quota, PEER, WEB, "c1", 8 * MIB, NULL));
+    g_assert_false(vr_peer_quota_prepare(f->quota, PEER, DB, 1, 3 * MIB, NULL));
+    g_assert_false(vr_peer_quota_prepare(f->quota, PEER, WEB, 1, 11 * MIB, NULL));
+    g_assert_true(vr_peer_quota_prepare(f->quota, PEER, WEB, 1, 3 * MIB, NULL));
+    vr_peer_quota_release(f->quota, PEER, 3 * MIB);
+    g_assert_true(vr_peer_quota_begin(f->quota, PEER, WEB, "c2", 3 * MIB, NULL));
+    g_assert_true(vr_peer_quota_prepare(f->quota, PEER, DB, 1, 3 * MIB, NULL));
+}
+
 /* What is gone takes no room, whoever asks first. */
 static void
 test_dropped(Fixture *f, gconstpointer data)
@@ -426,6 +442,7 @@ main(int argc, char **argv)
     ADD("host", test_host);
     ADD("room", test_room);
     ADD("begin-room", test_begin_room);
+    ADD("replaced", test_replaced);
     ADD("dropped", test_dropped);
     ADD("reserved", test_reserved);
     ADD("parallel", test_parallel);

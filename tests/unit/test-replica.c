@@ -555,6 +555,29 @@ test_resume(Fixture *f, gconstpointer data)
     g_clear_pointer(&a, source_free);
 }
 
+/* A guest that trims a disk: what an interrupted cycle holds are zeros, which take no room. */
+static void
+test_resume_zeros(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Source) s = NULL;
+
+    set_disk_size(f, "vda", 8 * MiB);
+    write_disk(f, "vda", 0, 8 * MiB, FALSE);
+    good_cycle(f);
+    g_assert_cmpuint(vr_replica_incoming_bytes(f->replica), ==, 0);
+    write_disk(f, "vda", 0, 8 * MiB, TRUE);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    g_assert_true(source_send(s, 0, &error));
+    g_clear_pointer(&s, source_free);
+    s = source_new(f, NULL);
+    g_assert_true(source_begin(s, &error));
+    g_assert_cmpuint(s->held, ==, 8 * MiB / VR_CHUNK_SIZE);
+    g_assert_cmpuint(vr_replica_incoming_bytes(f->replica), >, 0);
+    g_assert_cmpuint(vr_replica_incoming_bytes(f->replica), <, MiB);
+}
+
 /* Chunks that were sent and are as in the head again by the next cycle must not stay in the layer,
  * also when a power loss took the digests (@data: "lost") of what is there. */
 static void
@@ -1059,6 +1082,7 @@ main(int argc, char **argv)
     g_test_add("/replica/retain-fails", Fixture, NULL, set_up, test_retain_fails, tear_down);
     g_test_add("/replica/refused", Fixture, NULL, set_up, test_refused, tear_down);
     g_test_add("/replica/resume", Fixture, NULL, set_up, test_resume, tear_down);
+    g_test_add("/replica/resume-zeros", Fixture, NULL, set_up, test_resume_zeros, tear_down);
     g_test_add("/replica/reverted", Fixture, NULL, set_up, test_reverted, tear_down);
     g_test_add("/replica/reverted-lost", Fixture, "lost", set_up, test_reverted, tear_down);
     g_test_add("/replica/two-senders", Fixture, NULL, set_up, test_two_senders, tear_down);

@@ -295,17 +295,18 @@ test_behind(Fixture *f, gconstpointer data)
             .attachments = (char *) "[]",
         };
 
-        g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", &error));
+        g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", FALSE, &error));
         g_assert_true(vr_state_rp_insert(f->state, &row, NULL));
     }
     g_assert_true(vr_state_commit(f->state, NULL));
-    g_assert_false(vr_replicas_check_behind(f->replicas, UUID, "kvm2", &error));
+    g_assert_false(vr_replicas_check_behind(f->replicas, UUID, "kvm2", FALSE, &error));
     g_assert_error(error, VR_ERROR, VR_ERROR_TRANSIENT);
     g_assert_cmpstr(vr_error_slug(error), ==, "retention-behind");
     g_assert_nonnull(strstr(error->message, "host 'kvm2'"));
     g_assert_nonnull(strstr(error->message, "domain 'web1'"));
+    g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", TRUE, NULL));
     g_assert_true(vr_state_hold_add(f->state, UUID, 1, "test", NULL));
-    g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", NULL));
+    g_assert_true(vr_replicas_check_behind(f->replicas, UUID, "kvm2", FALSE, NULL));
 }
 
 #define ADD(name, function)                                                                        \
