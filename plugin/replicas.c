@@ -8,6 +8,7 @@
 #include "storage/state/state_peer.h"
 #include "storage/state/state_rp.h"
 
+#define RETENTION_THREADS 3 /* a peer has one of them at most */
 #define FINAL_ROOM 64       /* recovery points more for the final cycles of failovers */
 #define OPEN_DISKS_EACH 512 /* of the cycles of one peer that are open at once */
 
@@ -27,9 +28,9 @@ typedef struct {
 struct _VrReplicas {
     VrState *state; /* borrowed */
     char *manifests;
-    GThread *thread;      /* owned */
-    VrRetainQueue *due;   /* owned */
-    GCancellable *cancel; /* owned */
+    GThread *threads[RETENTION_THREADS]; /* owned */
+    VrRetainQueue *due;                  /* owned */
+    GCancellable *cancel;                /* owned */
 
     GMutex lock; /* guards what follows */
     GCond idle;
@@ -493,7 +494,8 @@ vr_replicas_new(VrState *state, const char *manifests)
     g_cond_init(&self->idle);
     self->entries = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, entry_free);
     self->failed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    self->thread = g_thread_new("retention", retain_thread, self);
+    for (guint i = 0; i < RETENTION_THREADS; i++)
+        self->threads[i] = g_thread_new("retention", retain_thread, self);
     return self;
 }
 
@@ -504,7 +506,8 @@ vr_replicas_free(VrReplicas *self)
         return;
     g_cancellable_cancel(self->cancel);
     vr_retain_queue_end(self->due);
-    g_thread_join(self->thread);
+    for (guint i = 0; i < RETENTION_THREADS; i++)
+        g_thread_join(self->threads[i]);
     vr_retain_queue_free(self->due);
     g_hash_table_unref(self->entries);
     g_hash_table_unref(self->failed);

@@ -25,7 +25,7 @@ void vr_replicas_put(VrReplicas *self, VrReplica *replica);
 /** Somebody waits until nobody uses it: whoever has it for long lets go of it. */
 gboolean vr_replicas_is_closing(VrReplicas *self, const VrReplica *replica);
 
-/** Retention of @uuid is due; done soon in a thread of ours, in turns with those of others. */
+/** Retention of @uuid is due; done soon in one of our threads, in turns with those of others. */
 void vr_replicas_retain(VrReplicas *self, const char *uuid);
 
 /** May @uuid have another recovery point? TRANSIENT "retention-behind" if it has so many that can

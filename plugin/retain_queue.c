@@ -4,6 +4,7 @@
 typedef struct {
     char *name;    /* owned */
     GQueue *turns; /* owned: VrRetainTurn (borrowed) */
+    gboolean busy; /* one more is taken */
 } Peer;
 
 struct _VrRetainQueue {
@@ -12,9 +13,9 @@ struct _VrRetainQueue {
     GMutex lock;   /* guards what follows */
     GCond changed;
     gboolean ended;
-    GHashTable *turns; /* owned: uuid -> VrRetainTurn; those that wait and the one that is taken */
+    GHashTable *turns; /* owned: uuid -> VrRetainTurn; those that wait and those that are taken */
     GQueue *fresh;     /* owned; turns (borrowed) whose peer nobody knows yet */
-    GQueue *peers;     /* owned; Peer (owned) that have turns, in order */
+    GQueue *peers;     /* owned; Peer (owned) that have turns or are busy, in order */
 };
 
 static void
@@ -91,16 +92,23 @@ vr_retain_queue_end(VrRetainQueue *self)
     g_mutex_unlock(&self->lock);
 }
 
+/* Lock held. */
+static Peer *
+find_peer(VrRetainQueue *self, const char *name)
+{
+    for (GList *l = self->peers->head; l != NULL; l = l->next) {
+        if (g_str_equal(((Peer *) l->data)->name, name))
+            return l->data;
+    }
+    return NULL;
+}
+
 /* Behind the peer's others; a peer without any is the last one now. Lock held. */
 static void
 push(VrRetainQueue *self, VrRetainTurn *turn)
 {
-    Peer *peer = NULL;
+    Peer *peer = find_peer(self, turn->peer);
 
-    for (GList *l = self->peers->head; l != NULL && peer == NULL; l = l->next) {
-        if (g_str_equal(((Peer *) l->data)->name, turn->peer))
-            peer = l->data;
-    }
     if (peer == NULL) {
         peer = g_new0(Peer, 1);
         peer->name = g_strdup(turn->peer);
@@ -108,6 +116,7 @@ push(VrRetainQueue *self, VrRetainTurn *turn)
         g_queue_push_tail(self->peers, peer);
     }
     g_queue_push_tail(peer->turns, turn);
+    g_cond_broadcast(&self->changed);
 }
 
 /* Lock held, but not while somebody is asked. */
@@ -126,18 +135,33 @@ sort_fresh(VrRetainQueue *self)
     }
 }
 
-/* Of the peer that comes first, which is the last one then. Lock held. */
+/* Of the first peer that is not busy, which is the last one then. Lock held. */
 static VrRetainTurn *
 pop(VrRetainQueue *self)
 {
-    Peer *peer = g_queue_pop_head(self->peers);
-    VrRetainTurn *turn = peer != NULL ? g_queue_pop_head(peer->turns) : NULL;
+    for (GList *l = self->peers->head; l != NULL; l = l->next) {
+        Peer *peer = l->data;
 
-    if (peer != NULL && g_queue_is_empty(peer->turns))
+        if (peer->busy)
+            continue;
+        g_queue_unlink(self->peers, l);
+        g_queue_push_tail_link(self->peers, l);
+        peer->busy = TRUE;
+        return g_queue_pop_head(peer->turns);
+    }
+    return NULL;
+}
+
+/* Lock held. */
+static void
+rest(VrRetainQueue *self, Peer *peer)
+{
+    peer->busy = FALSE;
+    if (g_queue_is_empty(peer->turns)) {
+        g_queue_remove(self->peers, peer);
         peer_free(peer);
-    else if (peer != NULL)
-        g_queue_push_tail(self->peers, peer);
-    return turn;
+    }
+    g_cond_broadcast(&self->changed);
 }
 
 VrRetainTurn *
@@ -161,7 +185,10 @@ vr_retain_queue_take(VrRetainQueue *self)
 void
 vr_retain_queue_done(VrRetainQueue *self, VrRetainTurn *turn)
 {
+    Peer *peer;
+
     g_mutex_lock(&self->lock);
+    peer = find_peer(self, turn->peer);
     if (turn->pass.more) {
         push(self, turn);
     } else if (turn->again) {
@@ -171,5 +198,6 @@ vr_retain_queue_done(VrRetainQueue *self, VrRetainTurn *turn)
     } else {
         g_hash_table_remove(self->turns, turn->uuid);
     }
+    rest(self, peer);
     g_mutex_unlock(&self->lock);
 }

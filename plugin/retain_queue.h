@@ -7,12 +7,13 @@ G_BEGIN_DECLS
 
 /**
  * SECTION: whose turn it is with retention. Peers take turns, and the replicas of one peer take
- * turns among themselves: one peer's many merges keep no other peer's waiting. Turns are taken by
- * one thread; who adds and ends may be any.
+ * turns among themselves: one peer's many merges keep no other peer's waiting. Any number of
+ * threads may take turns, but at most one turn of a peer is under way: its one long merge takes one
+ * of them.
  */
 typedef struct _VrRetainQueue VrRetainQueue;
 
-/** Who sends that replica. (transfer full) (nullable). Blocks; called by the thread that takes. */
+/** Who sends that replica. (transfer full) (nullable). Blocks; called by a thread that takes. */
 typedef char *(*VrRetainPeerOf)(gpointer data, const char *uuid);
 
 /** One replica's turn. */

@@ -100,8 +100,8 @@ gint64 vr_jobs_find(VrJobs *self, const char *uuid, const char *kind);
 guint vr_jobs_count(VrJobs *self);
 /** Blocks until the job has ended or @seconds passed; an unknown or ended one returns at once. */
 void vr_jobs_wait(VrJobs *self, gint64 id, double seconds);
-/** Durable: one that is not resumed yet, or goes on after a restart, is cancelled then. REFUSED
- * "job-ended" if it has ended. */
+/** Durable, unless the database cannot be written for one that runs: one that is not resumed yet,
+ * or goes on after a restart, is cancelled then. REFUSED "job-ended" if it has ended. */
 gboolean vr_jobs_cancel(VrJobs *self, gint64 id, GError **error);
 
 /* For the job's own thread. */

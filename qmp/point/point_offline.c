@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <libvirt/libvirt.h>
 #include <signal.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,16 +167,31 @@ set_server_died(Offline *offline, guint i, GError **error)
     return FALSE;
 }
 
-/* Its socket appears when it is ready to be connected to. */
+/* Its socket has a name some time before it is listened at. The server sees a client that comes and
+ * goes. */
+static gboolean
+listens(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    gboolean ok;
+
+    ok = fd >= 0 &&
+         g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) < sizeof(address.sun_path) &&
+         connect(fd, (const struct sockaddr *) &address, sizeof(address)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 static gboolean
 wait_server(Offline *offline, guint i, const VrPointDiskState *disk, GError **error)
 {
     gint64 until = g_get_monotonic_time() + START_US;
     GPid pid = g_array_index(offline->servers, Server, i).pid;
-    struct stat st;
 
     while (g_get_monotonic_time() < until) {
-        if (lstat(disk->socket, &st) == 0)
+        if (listens(disk->socket))
             return TRUE;
         if (waitpid(pid, NULL, WNOHANG) == pid)
             return set_server_died(offline, i, error);

@@ -188,19 +188,19 @@ class Protected:
         return self.source.popen("virt-replica", "sync", self.guest.name, *options, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT)
 
-    def start_source(self, fault=""):
+    def start_source(self, fault="", timeout=30):
         """Restarts the source's daemon and waits for the cycle that each start begins with."""
         before = self.last_number()
         restart(self.source, VR_FAULT=fault)
-        wait_for(lambda: self.last_number() > before, 30, f"the cycle after the start with '{fault}'")
-        self.settle()
+        wait_for(lambda: self.last_number() > before, timeout, f"the cycle after the start with '{fault}'")
+        self.settle(timeout)
 
-    def settle(self):
+    def settle(self, timeout=30):
         """Until no cycle is under way."""
         def idle():
             status, out, _ = self.source.virsh("domjobinfo", self.guest.name, check=False)
             return (status != 0 or "None" in out) and not self.info()["job"]
-        wait_for(idle, 30, "the source is idle")
+        wait_for(idle, timeout, "the source is idle")
 
     def last_number(self):
         points = self.points()

@@ -62,9 +62,9 @@ def test_one_tebibyte():
         assert job["bytes_sent"] < EXTENTS * 65536 * 1.2, job
         p.guest.start()
         p.sync()
-        restart(p.source, VR_FAULT="S8:stop")
-        p.sync()
-        p.settle()
+        p.start_source("S8:stop", timeout=120)
+        p.sync(timeout=120)
+        p.settle(120)
         peak.check()
         points = p.points()
         p.check.check(copies=witness.of(points[-1:]), recent=1)

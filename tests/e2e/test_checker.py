@@ -10,7 +10,7 @@ import time
 
 import checker
 import lab
-from checker import Broken
+from checker import GAP, Broken
 from lab import Guest
 
 
@@ -212,7 +212,7 @@ def test_checker_sees_what_a_source_keeps():
 
         source.virsh("suspend", guest.name)
         expect("I-8", made)  # paused
-        time.sleep(1.2)
+        time.sleep(GAP + 0.2)
         source.virsh("resume", guest.name)
         time.sleep(0.5)
         expect("I-8", made)  # and was

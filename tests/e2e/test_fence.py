@@ -203,7 +203,7 @@ def copy_database(host, name):
     return keep
 
 
-def test_source_returns_from_an_old_backup():
+def test_long_source_returns_from_an_old_backup():
     """It does not know that it was failed over. What it wrote itself is believed, what the peer says is not."""
     with ops.protected(run=False) as (guest, source, target):
         with stopped(source):

@@ -33,15 +33,24 @@ def kill_at(p, witness, step, fault, options):
     assert ("app" in [x["consistency"] for x in new]) == bool(options), (step, new)
 
 
-def test_kill_at_every_step():
+def kill_at_steps(steps):
     with Protected("killed-source") as p:
         p.guest.wait_agent()
         with Witness(p.source, p.guest.name) as witness:
-            for step in STEPS:
+            for step in steps:
                 options = ("--quiesce",) if step in FROZEN else ()
                 kill_at(p, witness, step, f"{step}:kill#{second_pass(step)}", options)
             kill_at(p, witness, "S7 at its end", "S7:kill#4", ())
             p.check.check()
+
+
+def test_kill_at_some_steps():
+    """Of those where something outlives the daemon: the freeze, the job, the recovery point, the base."""
+    kill_at_steps(("S4", "S8", "S10", "S11"))
+
+
+def test_long_kill_at_every_step():
+    kill_at_steps(STEPS)
 
 
 def test_error_at_every_step():

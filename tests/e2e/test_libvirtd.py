@@ -59,7 +59,7 @@ def test_killed_while_a_job_runs():
             p.scheduled()
 
 
-def test_killed_while_a_job_begins():
+def test_long_killed_while_a_job_begins():
     with Protected("libvirtd-lost") as p:
         before = p.last_number()
         lose_job(p)

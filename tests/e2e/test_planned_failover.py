@@ -487,7 +487,7 @@ def test_target_forgets_before_it_is_asked():
         guest.serial(source).wait_ack(more=10)
 
 
-def test_killed_at_f1():
+def test_long_killed_at_f1():
     killed("F1", "kvm1")
 
 
@@ -499,7 +499,7 @@ def test_killed_at_f3():
     killed("F3", "kvm1")
 
 
-def test_killed_at_b1():
+def test_long_killed_at_b1():
     killed("B1", "kvm2")
 
 
@@ -515,5 +515,5 @@ def test_killed_at_f5():
     killed("F5", "kvm2")
 
 
-def test_killed_at_f6():
+def test_long_killed_at_f6():
     killed("F6", "kvm1")

@@ -668,12 +668,14 @@ test_not_known_any_more(Fixture *f, gconstpointer data)
     VrApp *app = &f->source.app;
     g_autoptr(VrProtection) row = row_of(&f->source);
     g_autoptr(JsonNode) before = known(NULL);
+    g_autofree char *line = NULL;
     g_autoptr(GError) error = NULL;
     gboolean contested = FALSE;
 
     g_assert_nonnull(before);
     g_assert_true(vr_ownership_leave(app, row, TRUE, &error));
-    g_assert_true(vr_ownership_offer(app, UUID, &error));
+    line = vr_ownership_offer(app, UUID, &error);
+    g_assert_nonnull(line);
     g_assert_true(vr_ownership_abandon(app, UUID, &contested, &error) && contested);
     g_assert_null(known(&error));
     g_assert_error(error, VR_ERROR, VR_ERROR_NOT_FOUND);

@@ -76,6 +76,31 @@ test_again(void)
     vr_retain_queue_done(queue, turn);
 }
 
+/* A peer's one long turn keeps its own others waiting and nobody else's. */
+static void
+test_apart(void)
+{
+    gint asked = 0;
+    g_autoptr(VrRetainQueue) queue = vr_retain_queue_new(peer_of, &asked);
+    VrRetainTurn *turn, *held;
+
+    vr_retain_queue_add(queue, "a1");
+    vr_retain_queue_add(queue, "a2");
+    vr_retain_queue_add(queue, "b1");
+    held = vr_retain_queue_take(queue);
+    g_assert_cmpstr(held->uuid, ==, "a1");
+    for (guint i = 0; i < 3; i++) {
+        turn = vr_retain_queue_take(queue);
+        g_assert_cmpstr(turn->uuid, ==, "b1");
+        turn->pass.more = i < 2;
+        vr_retain_queue_done(queue, turn);
+    }
+    vr_retain_queue_done(queue, held);
+    turn = vr_retain_queue_take(queue);
+    g_assert_cmpstr(turn->uuid, ==, "a2");
+    vr_retain_queue_done(queue, turn);
+}
+
 static gpointer
 take(gpointer data)
 {
@@ -106,6 +131,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/retain-queue/fair", test_fair);
     g_test_add_func("/retain-queue/again", test_again);
+    g_test_add_func("/retain-queue/apart", test_apart);
     g_test_add_func("/retain-queue/end", test_end);
     return g_test_run();
 }
