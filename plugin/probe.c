@@ -52,7 +52,7 @@ is_over(VrPeerClient *peer, const VrProtection *row, Cause cause, GCancellable *
     else if (cause == CAUSE_UNKNOWN)
         answer = vr_peer_client_action(peer, row->uuid, "known", NULL, cancel, &error);
     else
-        usable = vr_peer_client_head(peer, row->uuid, &head, cancel, &error);
+        usable = vr_peer_client_head(peer, row->uuid, &head, cancel, &error) && head != NULL;
     *ret_away = error != NULL && vr_error_is_peer_away(error);
     return answer != NULL || usable;
 }

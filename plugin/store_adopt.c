@@ -163,6 +163,8 @@ static gboolean
 is_wanted(VrApp *app, const VrStoreRow *store, const VrStoreEntry *entry, const VrProtection *known,
           GError **error)
 {
+    VrStoreAge age;
+
     if (known == NULL)
         return TRUE;
     if (!vr_store_has_row(known, store)) {
@@ -172,7 +174,9 @@ is_wanted(VrApp *app, const VrStoreRow *store, const VrStoreEntry *entry, const 
                      app->config->name, known->name, vr_role_name(known->role));
         return FALSE;
     }
-    if (vr_store_entry_age(app, entry, known) == VR_STORE_AGE_DIVERGED)
+    if (!vr_store_entry_age(app, entry, known, &age, error))
+        return FALSE;
+    if (age == VR_STORE_AGE_DIVERGED)
         vr_set_error(error, VR_ERROR_REFUSED, "replica-diverged",
                      "Put the current state.db back. If there is none and the store counts: stop "
                      "the daemon, move state.db away, start it, pair the hosts anew and adopt. If "
@@ -180,7 +184,7 @@ is_wanted(VrApp *app, const VrStoreRow *store, const VrStoreEntry *entry, const 
                      "domain '%s': store '%s' of host '%s' holds recovery points that the database "
                      "does not know, of a history that does not follow from the database's",
                      known->name, store->name, app->config->name);
-    return vr_store_entry_age(app, entry, known) == VR_STORE_AGE_NEWER;
+    return age == VR_STORE_AGE_NEWER;
 }
 
 /* The digests that this host had of the newest RP may be older than the store: they are read from
@@ -277,8 +281,12 @@ static gboolean
 may_drop(VrApp *app, const VrStoreRow *store, const VrStoreEntry *entry, const VrProtection *known,
          GError **error)
 {
-    if (known == NULL || (vr_store_has_row(known, store) && !owned_here(known) &&
-                          vr_store_entry_age(app, entry, known) != VR_STORE_AGE_CURRENT))
+    VrStoreAge age = VR_STORE_AGE_CURRENT;
+
+    if (known != NULL && !vr_store_entry_age(app, entry, known, &age, error))
+        return FALSE;
+    if (known == NULL ||
+        (vr_store_has_row(known, store) && !owned_here(known) && age != VR_STORE_AGE_CURRENT))
         return TRUE;
     vr_set_error(error, VR_ERROR_REFUSED, "replica-known",
                  "Use 'virt-replica unprotect' to end its protection.",

@@ -69,23 +69,29 @@ add_points(JsonObject *object, const GPtrArray *rps)
     vr_api_set_time(object, "newest", newest ? newest->rp.time_us : 0);
 }
 
-VrStoreAge
-vr_store_entry_age(VrApp *app, const VrStoreEntry *entry, const VrProtection *row)
+gboolean
+vr_store_entry_age(VrApp *app, const VrStoreEntry *entry, const VrProtection *row,
+                   VrStoreAge *ret_age, GError **error)
 {
-    g_autoptr(GPtrArray) rps = vr_state_rp_list(app->state, row->uuid, NULL);
+    g_autoptr(GPtrArray) rps = vr_state_rp_list(app->state, row->uuid, error);
 
-    if (entry->index == NULL || rps == NULL)
-        return VR_STORE_AGE_CURRENT;
-    return vr_store_age(entry->index, row, rps);
+    if (rps == NULL)
+        return FALSE;
+    *ret_age = entry->index ? vr_store_age(entry->index, row, rps) : VR_STORE_AGE_CURRENT;
+    return TRUE;
 }
 
 /* @row: (nullable): of the database. */
 static VrStoreFinding
 judge(VrApp *app, const VrStoreEntry *entry, const VrProtection *row)
 {
+    VrStoreAge age;
+
     if (row == NULL)
         return entry->damage ? VR_STORE_DAMAGED : VR_STORE_ORPHANED;
-    switch (vr_store_entry_age(app, entry, row)) {
+    if (!vr_store_entry_age(app, entry, row, &age, NULL))
+        return VR_STORE_KNOWN;
+    switch (age) {
     case VR_STORE_AGE_CURRENT:
         return VR_STORE_KNOWN;
     case VR_STORE_AGE_NEWER:

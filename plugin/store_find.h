@@ -24,8 +24,10 @@ JsonArray *vr_store_findings(VrApp *app, const VrStoreRow *store, GError **error
 /** The replica of @row lies in @store. */
 gboolean vr_store_has_row(const VrProtection *row, const VrStoreRow *store);
 
-/** What cannot be compared is taken to be current. @row: of the database. */
-VrStoreAge vr_store_entry_age(VrApp *app, const VrStoreEntry *entry, const VrProtection *row);
+/** One without an index is taken to be current. @row: of the database. FALSE if that cannot be
+ * read. */
+gboolean vr_store_entry_age(VrApp *app, const VrStoreEntry *entry, const VrProtection *row,
+                            VrStoreAge *ret_age, GError **error);
 
 /** Directories with recovery points of which the database knows nothing, in all stores. */
 guint vr_store_count_orphans(VrApp *app, char **ret_store);

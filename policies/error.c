@@ -124,8 +124,9 @@ vr_set_error_errno(GError **error, int errnum, const char *format, ...)
         vr_set_error(error, VR_ERROR_NO_SPACE, "no-space", "Free space on that file system.",
                      "%s: %s", message, g_strerror(errnum));
     else if (errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM || errnum == EAGAIN)
-        vr_set_error(error, VR_ERROR_TRANSIENT, "no-resources", NULL, "%s: %s", message,
-                     g_strerror(errnum));
+        vr_set_error(error, VR_ERROR_TRANSIENT, "no-resources",
+                     "Nothing to do if it passes: raise the limits of the service otherwise.",
+                     "%s: %s", message, g_strerror(errnum));
     else if (errnum == ENOENT)
         vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-file", NULL, "%s: %s", message,
                      g_strerror(errnum));

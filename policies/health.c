@@ -133,7 +133,7 @@ vr_health_since_error(const char *code)
         if (strcmp(code, failover_codes[i]) == 0)
             return TRUE;
     }
-    return strcmp(code, "blocked") == 0 || strcmp(code, "quota-exceeded") == 0;
+    return strcmp(code, "blocked") == 0;
 }
 
 static void

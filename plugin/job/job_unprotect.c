@@ -205,6 +205,10 @@ restore_given_up(Unprotect *self, GError **error)
         return TRUE;
     if (vr_failover_restore(self->app, self->row, transfer->ran, &local))
         return vr_ownership_restored(self->app, self->row->uuid, error);
+    if (vr_error_is_transient(local)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
     note_left(self->job,
               "domain '%s' was %s before its failover on host '%s' and could not be put back: %s. "
               "Look at it, and at its autostart",
@@ -213,7 +217,8 @@ restore_given_up(Unprotect *self, GError **error)
     return TRUE;
 }
 
-/* What cannot be removed now stays: the protection ends all the same. */
+/* What cannot be removed stays: the protection ends all the same. Not while libvirt is away: with
+ * the row goes what is known of a backup job that nobody would guard. */
 static gboolean
 leave_source_by_force(Unprotect *self, GError **error)
 {
@@ -221,10 +226,28 @@ leave_source_by_force(Unprotect *self, GError **error)
 
     if (!restore_given_up(self, error))
         return FALSE;
-    if (!leave_source(self, &local))
-        g_warning("domain '%s': checkpoints or bitmaps of its protection are left on host '%s': %s",
-                  self->row->name, self->app->config->name, local->message);
+    if (leave_source(self, &local))
+        return TRUE;
+    if (vr_error_is_transient(local)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    note_left(self->job,
+              "checkpoints or bitmaps of the protection of domain '%s' are left on host '%s': %s",
+              self->row->name, self->app->config->name, local->message);
     return TRUE;
+}
+
+static void
+note_autostart(Unprotect *self, gboolean wanted)
+{
+    g_autofree char *word = vr_shell_word(self->row->name);
+
+    if (wanted)
+        note_left(self->job,
+                  "Before its failover domain '%s' was started with the host, and is not here: "
+                  "'virsh autostart %s' where it is to run",
+                  self->row->name, word);
 }
 
 /* A replica that may be the running domain is not touched. */
@@ -241,6 +264,7 @@ leave_target(Unprotect *self, GError **error)
                   "domain '%s' may run on host '%s', or start there: look, and let it run on one "
                   "host only. Its replica is left there; 'virt-replica unprotect' there removes it",
                   row->name, name);
+        note_autostart(self, row->autostart);
         return TRUE;
     }
     if (end_at_target(self, &local))
@@ -316,13 +340,15 @@ let_go(Unprotect *self, GError **error)
     const VrProtection *row = self->row;
     g_autofree char *active = vr_boot_active_dir(app, row, error);
     g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
+    g_autoptr(VrTransfer) transfer = NULL;
 
-    if (active == NULL)
+    if (active == NULL || !vr_state_transfer_get(app->state, row->uuid, &transfer, error))
         return FALSE;
     note_left(self->job,
               "domain '%s' %s; its disks are in %s and the layers below them: keep them. "
               "Its old host '%s' was not asked: it must not run there",
               row->name, what_is_here(app, row), active, peer ? peer->name : row->peer);
+    note_autostart(self, transfer != NULL && transfer->autostart);
     return vr_peer_replica_let_go(app, row->uuid, error);
 }
 

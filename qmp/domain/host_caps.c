@@ -491,12 +491,12 @@ check_devices(const VrHostCaps *self, const VrDomainModel *model, VrFindings *fi
 static void
 check_memory(const VrDomainModel *model, guint64 memory, guint64 free_memory, VrFindings *findings)
 {
-    if (memory && model->memory > memory)
+    if (memory && model->current_memory > memory) /* up to its maximum only if it is given more */
         vr_findings_add(findings, VR_FINDING_ERROR, "memory-too-large",
                         "Give the domain no more memory than both hosts have.",
                         "the domain needs %" G_GUINT64_FORMAT
                         " MiB of memory, this host has %" G_GUINT64_FORMAT " MiB in all",
-                        model->memory >> 20, memory >> 20);
+                        model->current_memory >> 20, memory >> 20);
     else if (free_memory && model->memory > free_memory)
         vr_findings_add(findings, VR_FINDING_WARNING, "memory-short",
                         "Free memory on this host before a failover.",

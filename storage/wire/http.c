@@ -374,7 +374,8 @@ set_curl_error(VrHttp *self, const Transfer *transfer, CURLcode code, GError **e
                      "%s sent an answer of more than %" G_GSIZE_FORMAT " bytes", self->peer,
                      transfer->answer_max);
     else if (gave_up(transfer))
-        vr_set_error(error, VR_ERROR_TRANSIENT, "peer-unreachable", NULL,
+        vr_set_error(error, VR_ERROR_TRANSIENT, "peer-unreachable",
+                     "Check that virt-replicad runs there and is not stopped.",
                      "%s has said nothing for %d s, and does not answer when asked whether it is "
                      "there",
                      self->peer,

@@ -93,6 +93,7 @@ test_memory(void)
     g_autoptr(VrDomainModel) model = parse_data("lab-guest.xml");
     g_autoptr(VrFindings) same = vr_findings_new();
     g_autoptr(VrFindings) less = vr_findings_new();
+    g_autoptr(VrFindings) balloon = vr_findings_new();
     g_autofree char *figures =
         g_strdup_printf("%" G_GUINT64_FORMAT " MiB of memory, this host has %" G_GUINT64_FORMAT,
                         model->memory >> 20, (model->memory >> 20) - 1);
@@ -104,6 +105,9 @@ test_memory(void)
     g_assert_cmpuint(vr_findings_count(less), ==, 1);
     assert_finding(less, "memory-too-large", VR_FINDING_ERROR);
     g_assert_nonnull(strstr(vr_findings_get(less, 0)->message, figures));
+    model->current_memory = model->memory / 2; /* it may never be given more */
+    vr_host_caps_check(caps, model, model->memory - (1 << 20), 0, balloon);
+    g_assert_cmpuint(vr_findings_count(balloon), ==, 0);
 }
 
 static void

@@ -35,9 +35,10 @@ typedef struct {
     guint fail_action; /* the nth request to the target fails; 0: none */
     gboolean after_it; /* it was carried out, the answer is lost */
     gboolean fired;
-    gboolean not_yet;         /* the target says so to each "activate" */
-    const char *known_said;   /* the source knows it no longer: the code, nullable */
-    const VrError *forgotten; /* the target knows nothing of it any more: what it answers */
+    gboolean not_yet;            /* the target says so to each "activate" */
+    const char *known_said;      /* the source knows it no longer: the code, nullable */
+    const VrError *cannot_leave; /* nullable: what keeps the source from removing its traces */
+    const VrError *forgotten;    /* the target knows nothing of it any more: what it answers */
     void (*spoil)(TestHost *target, guint64 number); /* nullable: behind the final cycle */
     const char *job_said; /* the source says so of the job that the target ordered, nullable: all */
     const char *root_said; /* and so of the root that it heard from the target, nullable: that */
@@ -829,7 +830,9 @@ test_source_activates_nothing(Fixture *f, gconstpointer data)
 gboolean
 __wrap_vr_source_leave(VrApp *app, const char *uuid, GError **error)
 {
-    return TRUE;
+    if (now->cannot_leave != NULL)
+        vr_set_error(error, now->cannot_leave[0], "armed", NULL, "armed to fail");
+    return now->cannot_leave == NULL;
 }
 
 static gboolean
@@ -846,6 +849,28 @@ run_force(Fixture *f, TestHost *host, char **ret_result)
     row = vr_state_job_get(host->app.state, id, &error);
     *ret_result = g_strdup(row->result);
     return row->state == VR_JOB_COMPLETED;
+}
+
+/* While libvirt is away nobody could guard the backup job that may be left: the protection stays
+ * until it is back. What cannot be removed for another reason is said. */
+static void
+test_force_without_libvirt(Fixture *f, gconstpointer data)
+{
+    static const VrError away = VR_ERROR_TRANSIENT, other = VR_ERROR_INTERNAL;
+    g_autoptr(VrProtection) row = NULL;
+    g_autofree char *failed = NULL;
+    g_autofree char *result = NULL;
+    gboolean contested = TRUE;
+
+    g_assert_true(vr_ownership_abandon(&f->source.app, UUID, &contested, NULL) && !contested);
+    f->cannot_leave = &away;
+    g_assert_false(run_force(f, &f->source, &failed));
+    row = row_of(&f->source);
+    g_assert_cmpint(row->state, ==, VR_PROTECTION_DISABLING);
+    f->cannot_leave = &other;
+    g_assert_true(run_force(f, &f->source, &result));
+    g_assert_nonnull(strstr(result, "are left on host 'kvm1': armed to fail"));
+    g_assert_null(vr_state_protection_get(f->source.app.state, UUID, NULL));
 }
 
 /* The target has lost what it knew (or does not know us any more) while it was to take over: that
@@ -866,6 +891,7 @@ test_forgotten(Fixture *f, gconstpointer data)
     gint64 id;
 
     f->forgotten = data;
+    fake_dom_find(app->conn, UUID)->autostart = TRUE;
     id = begin_failover(f);
     row = wait_error(&f->source, "hand-over-unanswered");
     g_assert_nonnull(strstr(row->last_error, "unprotect guest1 --force"));
@@ -884,6 +910,7 @@ test_forgotten(Fixture *f, gconstpointer data)
     g_assert_true(vr_ownership_abandon(app, UUID, &contested, &error) && contested); /* again */
     g_assert_true(run_force(f, &f->source, &result));
     g_assert_nonnull(strstr(result, "may run on host 'kvm2'"));
+    g_assert_nonnull(strstr(result, "virsh autostart guest1"));
     g_assert_null(vr_state_protection_get(app->state, UUID, NULL));
     g_assert_false(fenced(&f->source));
 }
@@ -1308,6 +1335,7 @@ main(int argc, char **argv)
     g_test_add("/failover/forgotten/auth", Fixture, &forgotten[1], set_up, test_forgotten,
                tear_down);
     ADD("let-go", test_let_go);
+    ADD("force-without-libvirt", test_force_without_libvirt);
     ADD("target-is-busy", test_target_is_busy);
     ADD("another-verify", test_another_verify);
     ADD("source-activates-nothing", test_source_activates_nothing);
