@@ -190,7 +190,7 @@ def test_changed_while_it_is_shut_off():
 def test_server_is_slow_while_it_is_shut_off():
     """qemu-nbd has its socket some time before it listens there."""
     with ops.protected("off", run=False) as (guest, source, target):
-        source.write("/run/lab/slow/qemu-nbd", "#!/bin/sh\nexec strace -f -o /dev/null -e trace=listen "
+        source.write("/run/lab/slow/qemu-nbd", "#!/bin/sh\nexec strace -D -f -o /dev/null -e trace=listen "
                      "-e inject=listen:delay_enter=300000 /usr/bin/qemu-nbd \"$@\"\n", mode=0o755)
         ops.restart(source, PATH="/run/lab/slow:/usr/sbin:/usr/bin:/sbin:/bin")
         source.vr("sync", guest.name)
