@@ -82,9 +82,5 @@ def thrash(seconds):
             source.vr("policy-undefine", "thrash")
 
 
-def test_random_kills():
-    thrash(20)
-
-
 def test_long_random_kills():
     thrash(600)
