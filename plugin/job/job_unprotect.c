@@ -192,6 +192,13 @@ abandon(Unprotect *self, GError **error)
     return vr_ownership_abandon(self->app, self->row->uuid, &self->contested, error);
 }
 
+/* Not what a domain or its QEMU that hangs says: force is the way out of that. */
+static gboolean
+is_libvirt_away(const GError *error)
+{
+    return strcmp(vr_error_slug(error), "libvirt-unreachable") == 0;
+}
+
 /* A failover that the target never heard of is undone by now, unless it could not be. */
 static gboolean
 restore_given_up(Unprotect *self, GError **error)
@@ -205,7 +212,7 @@ restore_given_up(Unprotect *self, GError **error)
         return TRUE;
     if (vr_failover_restore(self->app, self->row, transfer->ran, &local))
         return vr_ownership_restored(self->app, self->row->uuid, error);
-    if (vr_error_is_transient(local)) {
+    if (is_libvirt_away(local)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
@@ -228,7 +235,7 @@ leave_source_by_force(Unprotect *self, GError **error)
         return FALSE;
     if (leave_source(self, &local))
         return TRUE;
-    if (vr_error_is_transient(local)) {
+    if (is_libvirt_away(local)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }

@@ -35,10 +35,10 @@ typedef struct {
     guint fail_action; /* the nth request to the target fails; 0: none */
     gboolean after_it; /* it was carried out, the answer is lost */
     gboolean fired;
-    gboolean not_yet;            /* the target says so to each "activate" */
-    const char *known_said;      /* the source knows it no longer: the code, nullable */
-    const VrError *cannot_leave; /* nullable: what keeps the source from removing its traces */
-    const VrError *forgotten;    /* the target knows nothing of it any more: what it answers */
+    gboolean not_yet;         /* the target says so to each "activate" */
+    const char *known_said;   /* the source knows it no longer: the code, nullable */
+    const char *cannot_leave; /* nullable: code of what keeps the source from removing its traces */
+    const VrError *forgotten; /* the target knows nothing of it any more: what it answers */
     void (*spoil)(TestHost *target, guint64 number); /* nullable: behind the final cycle */
     const char *job_said; /* the source says so of the job that the target ordered, nullable: all */
     const char *root_said; /* and so of the root that it heard from the target, nullable: that */
@@ -831,7 +831,7 @@ gboolean
 __wrap_vr_source_leave(VrApp *app, const char *uuid, GError **error)
 {
     if (now->cannot_leave != NULL)
-        vr_set_error(error, now->cannot_leave[0], "armed", NULL, "armed to fail");
+        vr_set_error(error, VR_ERROR_TRANSIENT, now->cannot_leave, NULL, "armed to fail");
     return now->cannot_leave == NULL;
 }
 
@@ -856,18 +856,17 @@ run_force(Fixture *f, TestHost *host, char **ret_result)
 static void
 test_force_without_libvirt(Fixture *f, gconstpointer data)
 {
-    static const VrError away = VR_ERROR_TRANSIENT, other = VR_ERROR_INTERNAL;
     g_autoptr(VrProtection) row = NULL;
     g_autofree char *failed = NULL;
     g_autofree char *result = NULL;
     gboolean contested = TRUE;
 
     g_assert_true(vr_ownership_abandon(&f->source.app, UUID, &contested, NULL) && !contested);
-    f->cannot_leave = &away;
+    f->cannot_leave = "libvirt-unreachable";
     g_assert_false(run_force(f, &f->source, &failed));
     row = row_of(&f->source);
     g_assert_cmpint(row->state, ==, VR_PROTECTION_DISABLING);
-    f->cannot_leave = &other;
+    f->cannot_leave = "libvirt-busy";
     g_assert_true(run_force(f, &f->source, &result));
     g_assert_nonnull(strstr(result, "are left on host 'kvm1': armed to fail"));
     g_assert_null(vr_state_protection_get(f->source.app.state, UUID, NULL));
