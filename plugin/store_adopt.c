@@ -206,7 +206,8 @@ take_over(VrApp *app, const VrStoreRow *store, VrStoreEntry *entry, const VrProt
     if (!domain_fits(app, row, error))
         return FALSE;
     vr_replicas_close(app->replicas, row->uuid);
-    if (!vr_remove_tree(manifests, error) || !write_all(app, entry->index, known, error))
+    if (!vr_remove_tree(manifests, error) || !vr_store_take_back(store->path, row->uuid, error) ||
+        !write_all(app, entry->index, known, error))
         return FALSE;
     vr_fence_restore_row(app, row->uuid);
     vr_replicas_refresh_index(app->replicas, row->uuid);

@@ -10,6 +10,7 @@ typedef enum {
     VR_STORE_NEWER,    /* the database is older than what the store says */
     VR_STORE_DIVERGED, /* the two contradict each other */
     VR_STORE_ORPHANED, /* no row: it can be adopted or dropped */
+    VR_STORE_LET_GO,   /* no row any more: its protection was ended by force, its domain goes on */
     VR_STORE_DAMAGED,  /* no row, and files are missing or the index cannot be read */
     VR_STORE_MISSING,  /* a row with recovery points and no directory */
 } VrStoreFinding;
@@ -26,6 +27,8 @@ finding_name(VrStoreFinding finding)
         return "diverged";
     case VR_STORE_ORPHANED:
         return "orphaned";
+    case VR_STORE_LET_GO:
+        return "let-go";
     case VR_STORE_DAMAGED:
         return "damaged";
     case VR_STORE_MISSING:
@@ -87,6 +90,8 @@ judge(VrApp *app, const VrStoreEntry *entry, const VrProtection *row)
 {
     VrStoreAge age;
 
+    if (row == NULL && entry->let_go)
+        return VR_STORE_LET_GO;
     if (row == NULL)
         return entry->damage ? VR_STORE_DAMAGED : VR_STORE_ORPHANED;
     if (!vr_store_entry_age(app, entry, row, &age, NULL))
@@ -225,7 +230,8 @@ vr_store_count_orphans(VrApp *app, char **ret_store)
 
         for (guint k = 0; uuids != NULL && k < uuids->len; k++) {
             if (row_of(rows, g_ptr_array_index(uuids, k)) != NULL ||
-                !vr_store_holds(store->path, g_ptr_array_index(uuids, k)))
+                !vr_store_holds(store->path, g_ptr_array_index(uuids, k)) ||
+                vr_store_is_let_go(store->path, g_ptr_array_index(uuids, k)))
                 continue;
             orphans++;
             if (*ret_store == NULL)

@@ -262,7 +262,7 @@ has_history(VrPeerClient *peer, const VrProtection *row, gboolean *ret_has, GErr
 {
     g_autoptr(GError) local = NULL;
     g_autoptr(GPtrArray) points = vr_peer_client_rps(peer, row->uuid, NULL, &local);
-    guint ours = row->state == VR_PROTECTION_INITIAL ? 0 : 1;
+    guint ours = row->base_number == 0 ? 0 : 1;
 
     *ret_has = points != NULL && points->len > ours;
     if (points != NULL || g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND))

@@ -94,6 +94,19 @@ drop(VrApp *app, const VrProtection *row, GError **error)
            remove_directories(app, row, error);
 }
 
+/* A store that is not there, or full, must not keep the operator in this. */
+static void
+mark_let_go(VrApp *app, const VrProtection *row)
+{
+    g_autoptr(GError) error = NULL;
+    VrStoreRow *store = vr_state_store_get(app->state, row->store, &error);
+
+    if (store == NULL || !vr_store_let_go(store->path, row->uuid, &error))
+        g_warning("domain '%s': its files will be listed as an orphaned replica: %s", row->name,
+                  error->message);
+    vr_store_row_free(store);
+}
+
 static gboolean
 let_go_guarded(VrApp *app, const char *uuid, GError **error)
 {
@@ -108,6 +121,7 @@ let_go_guarded(VrApp *app, const char *uuid, GError **error)
         return FALSE;
     }
     vr_replicas_close(app->replicas, uuid);
+    mark_let_go(app, row);
     return vr_ownership_unfence(app, uuid, error) &&
            vr_state_protection_delete(app->state, uuid, error) && vr_remove_tree(manifests, error);
 }

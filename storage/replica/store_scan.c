@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "policies/error.h"
 #include "policies/ids.h"
 #include "storage/util/file_util.h"
 #include "storage/replica/replica_private.h"
+
+#define LET_GO_NAME "let-go"
 
 void
 vr_store_entry_free(VrStoreEntry *self)
@@ -65,6 +68,41 @@ vr_store_holds(const char *path, const char *uuid)
     struct stat st;
 
     return vr_uuid_valid(uuid) && lstat(index, &st) == 0;
+}
+
+static char *
+let_go_mark(const char *path, const char *uuid)
+{
+    return g_build_filename(path, uuid, LET_GO_NAME, NULL);
+}
+
+gboolean
+vr_store_is_let_go(const char *path, const char *uuid)
+{
+    g_autofree char *mark = let_go_mark(path, uuid);
+    struct stat st;
+
+    return is_kind(mark, S_IFREG, &st);
+}
+
+gboolean
+vr_store_let_go(const char *path, const char *uuid, GError **error)
+{
+    g_autofree char *mark = let_go_mark(path, uuid);
+
+    return vr_write_file_atomic(mark, "", 0, 0600, error);
+}
+
+gboolean
+vr_store_take_back(const char *path, const char *uuid, GError **error)
+{
+    g_autofree char *mark = let_go_mark(path, uuid);
+    g_autofree char *dir = g_build_filename(path, uuid, NULL);
+
+    if (unlink(mark) == 0 || errno == ENOENT)
+        return vr_fsync_dir(dir, error);
+    vr_set_error_errno(error, errno, "cannot remove '%s'", mark);
+    return FALSE;
 }
 
 /* The first thing that is missing. */
@@ -148,8 +186,12 @@ vr_store_scan_one(const char *path, const char *uuid, GError **error)
     g_autofree char *dir = vr_uuid_valid(uuid) ? g_build_filename(path, uuid, NULL) : NULL;
     struct stat st;
 
-    if (dir && is_kind(dir, S_IFDIR, &st))
-        return scan_dir(dir, uuid);
+    if (dir && is_kind(dir, S_IFDIR, &st)) {
+        VrStoreEntry *entry = scan_dir(dir, uuid);
+
+        entry->let_go = vr_store_is_let_go(path, uuid);
+        return entry;
+    }
     vr_set_error(error, VR_ERROR_NOT_FOUND, "no-such-replica",
                  "See 'virt-replica store-scan' for what the store holds.",
                  "the store in '%s' holds no replica '%s'", path, uuid);

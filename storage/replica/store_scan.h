@@ -19,6 +19,7 @@ typedef struct {
     VrStoreIndex *index; /* owned, nullable: it cannot be read */
     char *damage;        /* owned, nullable: why the replica cannot be used as it is */
     guint64 bytes;       /* on the disk: layers and digests */
+    gboolean let_go;     /* see vr_store_let_go() */
 } VrStoreEntry;
 
 void vr_store_entry_free(VrStoreEntry *self);
@@ -33,6 +34,13 @@ VrStoreEntry *vr_store_scan_one(const char *path, const char *uuid, GError **err
 
 /** TRUE if the directory of @uuid has an index, readable or not: somebody's recovery points. */
 gboolean vr_store_holds(const char *path, const char *uuid);
+
+/** Durably: its protection was ended by force where its domain runs on these files. They are in
+ * nobody's way, and nobody has lost them. Whoever adopts it all the same takes that back. Errors:
+ * those of writing a file. */
+gboolean vr_store_let_go(const char *path, const char *uuid, GError **error);
+gboolean vr_store_is_let_go(const char *path, const char *uuid);
+gboolean vr_store_take_back(const char *path, const char *uuid, GError **error);
 
 /** UUIDs of all directories, sorted; no file in them is opened. (transfer full) */
 GPtrArray *vr_store_uuids(const char *path, GError **error);

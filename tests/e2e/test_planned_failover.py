@@ -377,6 +377,8 @@ def test_given_up_by_force_while_the_target_is_dead():
         assert target.virsh("domstate", guest.name).strip() == "paused" and guest.state(source) == "running"
         target.vr("unprotect", guest.name, "--force")
         assert target.virsh("domstate", guest.name).strip() == "paused"
+        assert [f["state"] for f in target.vr("store-scan", "default")] == ["let-go"]
+        assert not [n for n in target.vr("status")["findings"] if n["code"] == "replicas-orphaned"]
         target.virsh("destroy", guest.name)
         target.virsh("undefine", guest.name)
 

@@ -11,6 +11,7 @@
 #include "plugin/log.h"
 #include "plugin/ownership.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/store_find.h"
 #include "plugin/target/activation.h"
 #include "policies/error.h"
 #include "policies/fault.h"
@@ -1005,6 +1006,7 @@ test_let_go(Fixture *f, gconstpointer data)
     g_autoptr(VrJobRow) job G_GNUC_UNUSED = fail_over(f);
     FakeDom *there = fake_dom_find(f->target.app.conn, UUID);
     g_autofree char *result = NULL;
+    g_autofree char *store = NULL;
 
     g_assert_true(run_force(f, &f->target, &result));
     g_assert_nonnull(strstr(result, "/active"));
@@ -1012,6 +1014,8 @@ test_let_go(Fixture *f, gconstpointer data)
     g_assert_cmpint(there->state, ==, VR_DOM_RUNNING);
     g_assert_true(has_overlay(f));
     g_assert_false(fenced(&f->target));
+    g_assert_cmpuint(vr_store_count_orphans(&f->target.app, &store), ==, 0);
+    g_assert_null(store);
 }
 
 static void
