@@ -9,6 +9,7 @@
 #include "plugin/identity.h"
 #include "plugin/job/job.h"
 #include "plugin/peer/checked_definitions.h"
+#include "plugin/peer/peer_contact.h"
 #include "plugin/peer/peer_pool.h"
 #include "plugin/peer/peer_quota.h"
 #include "plugin/peer/peer_reading.h"
@@ -31,6 +32,7 @@ typedef struct {
     VrFence *fence;
     VrGuards *guards;
     VrPeerPool *peers;
+    VrPeerContact *contact;
     VrPeerQuota *quota;
     VrCheckedDefinitions *checked;
     VrPeerReading *reading;

@@ -14,6 +14,7 @@
 #include "plugin/api/api.h"
 #include "plugin/cycle/replicate.h"
 #include "plugin/fence_restore.h"
+#include "plugin/health_watch.h"
 #include "plugin/hook_events.h"
 #include "plugin/job/jobs.h"
 #include "plugin/log.h"
@@ -46,6 +47,7 @@ typedef struct {
     VrMaintain *maintain;
     VrProbe *probe;
     VrScrub *scrub;
+    VrHealthWatch *health;
     VrPeerServer *peer_server;
     VrHttpServer *local;
     VrHookEvents *hook_events;
@@ -190,6 +192,7 @@ make_objects(Daemon *self)
     app->fence = vr_fence_new(app->config->state_dir, app->config->name);
     app->guards = vr_guards_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
+    app->contact = vr_peer_contact_new();
     app->checked = vr_checked_definitions_new();
     app->quota = vr_peer_quota_new(app->state, app->config->name, vr_peer_ops_room, app);
     app->reading = vr_peer_reading_new(app->config->verify_rate);
@@ -265,6 +268,7 @@ run(Daemon *self)
     self->probe = vr_probe_start(&self->app);
     vr_ownership_watch_start(self->app.ownership);
     self->scrub = vr_scrub_start(&self->app);
+    self->health = vr_health_watch_start(&self->app);
     vr_notify("READY=1");
     g_message("virt-replicad %s: host '%s', peers on port %u", VR_VERSION, self->app.config->name,
               vr_peer_server_port(self->peer_server));
@@ -282,6 +286,7 @@ shut_down(Daemon *self)
     if (app->replicas != NULL)
         vr_replicas_stop(app->replicas);
     vr_scrub_stop(self->scrub);
+    vr_health_watch_stop(self->health);
     vr_probe_stop(self->probe);
     vr_maintain_stop(self->maintain);
     vr_ownership_watch_stop(app->ownership);
@@ -301,6 +306,7 @@ shut_down(Daemon *self)
     vr_peer_quota_free(app->quota);
     vr_checked_definitions_free(app->checked);
     vr_peer_pool_free(app->peers);
+    vr_peer_contact_free(app->contact);
     vr_ownership_watch_free(app->ownership);
     vr_guards_free(app->guards);
     vr_policy_files_free(app->policies);

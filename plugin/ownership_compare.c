@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/ownership_compare.h"
 
+#include "plugin/peer/peer_word.h"
 #include "policies/error.h"
 #include "qmp/domain/domain_ops.h"
 #include "storage/util/json_util.h"
@@ -50,6 +51,7 @@ vr_ownership_side_there(VrPeerClient *peer, const VrProtection *row, GCancellabl
     JsonObject *said;
     const char *line;
     gboolean active, running, moving;
+    VrPeerWord word;
 
     json_object_set_string_member(ask, "generation", row->generation);
     answer = vr_peer_client_action(peer, row->uuid, "compare", request, cancel, error);
@@ -57,12 +59,14 @@ vr_ownership_side_there(VrPeerClient *peer, const VrProtection *row, GCancellabl
     line = said ? vr_json_string(said, "generation", LINE_MAX_BYTES, error) : NULL;
     if (line == NULL || !vr_json_bool_opt(said, "active", FALSE, &active, error) ||
         !vr_json_bool_opt(said, "running", FALSE, &running, error) ||
-        !vr_json_bool_opt(said, "moving", FALSE, &moving, error))
+        !vr_json_bool_opt(said, "moving", FALSE, &moving, error) ||
+        !vr_peer_word_read(said, &word, error))
         return FALSE;
     *ret_side = (VrOwnershipSide){
         .active = active,
         .running = running,
         .moving = moving,
+        .word = word,
     };
     ret_side->generation = vr_generation_from_line(line, error);
     return ret_side->generation != NULL;
@@ -95,5 +99,6 @@ vr_ownership_answer(VrApp *app, const char *uuid, JsonNode *request, GError **er
         json_object_set_boolean_member(said, "active", here.active);
         json_object_set_boolean_member(said, "running", here.running);
     }
+    vr_peer_word_add(app, row, said);
     return vr_json_node(said);
 }

@@ -15,6 +15,7 @@ typedef struct {
     gboolean active;          /* there is a QEMU of the domain */
     gboolean running;         /* and its processors run */
     gboolean moving;          /* a failover is under way there */
+    VrPeerWord word;          /* of the other host only */
 } VrOwnershipSide;
 
 void vr_ownership_side_clear(VrOwnershipSide *side);

@@ -227,6 +227,7 @@ compare(VrOwnershipWatch *self, VrPeerClient *peer, const VrProtection *row)
         return TRUE;
     if (!vr_ownership_side_there(peer, row, self->cancel, &there, &error))
         return !vr_error_is_transient(error);
+    vr_peer_contact_word(app->contact, row->uuid, &there.word);
     if (unchanged(app, row))
         act(self, peer, row, &here, &there);
     return TRUE;

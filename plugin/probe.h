@@ -8,9 +8,10 @@ G_BEGIN_DECLS
 /**
  * SECTION: whether what made cycles fail is over: then the next one does not wait for its retry.
  *
- * Peers whose domains failed for something of theirs (away, database lost or older than its store)
- * are asked again and again, each in a thread of its own, so that one that hangs holds up its own
- * domains only.
+ * Every peer of a protection is asked every 3 s whether it is there (plugin/peer/peer_contact.h),
+ * and, where cycles failed for something of it (database lost or older than its store, no room),
+ * whether that is over; each in a thread of its own, so that one that hangs holds up its own
+ * domains only. Space on this host, and another program's job in a domain, are looked at as well.
  */
 
 typedef struct _VrProbe VrProbe;

@@ -2,9 +2,9 @@
 #include "plugin/protection_view.h"
 
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "plugin/ownership_watch.h"
+#include "plugin/peer/peer_word.h"
 #include "policies/error.h"
 #include "policies/generation.h"
 #include "policies/health.h"
@@ -100,20 +100,6 @@ newest_of(VrApp *app, const VrProtection *row, Newest *newest)
         newest->damaged_older += ((VrRecoveryPoint *) points->pdata[i])->damaged_disk != NULL;
 }
 
-static gint
-store_percent(VrApp *app, const VrProtection *row)
-{
-    VrStoreRow *store =
-        row->role == VR_ROLE_TARGET ? vr_state_store_get(app->state, row->store, NULL) : NULL;
-    struct statvfs fs;
-    gint percent = VR_HEALTH_UNKNOWN;
-
-    if (store != NULL && statvfs(store->path, &fs) == 0 && fs.f_blocks > 0)
-        percent = (gint) (100 - fs.f_bavail * 100 / fs.f_blocks);
-    vr_store_row_free(store);
-    return percent;
-}
-
 static VrPolicy *
 policy_of(VrApp *app, const VrProtection *row)
 {
@@ -122,6 +108,45 @@ policy_of(VrApp *app, const VrProtection *row)
                            : vr_source_policy(row, NULL);
 
     return policy ? policy : vr_policy_default();
+}
+
+/* What health borrows of this host, of the other one, and of the job at work. */
+typedef struct {
+    char *libvirt_away, *peer_silent; /* owned */
+    gint64 libvirt_since_us, peer_since_us;
+    VrJobWait wait;
+    GError *past_failure; /* owned */
+    gint store_percent;
+    gboolean idle;
+} Surroundings;
+
+static void
+surroundings_clear(Surroundings *self)
+{
+    g_clear_pointer(&self->libvirt_away, g_free);
+    g_clear_pointer(&self->peer_silent, g_free);
+    vr_job_wait_clear(&self->wait);
+    g_clear_error(&self->past_failure);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Surroundings, surroundings_clear)
+
+static void
+look_around(VrApp *app, const VrProtection *row, const VrScheduleInfo *schedule,
+            Surroundings *ret_around)
+{
+    gboolean is_target = row->role == VR_ROLE_TARGET;
+    VrPeerWord word = {.store_percent = VR_HEALTH_UNKNOWN};
+
+    *ret_around = (Surroundings){NULL};
+    ret_around->libvirt_away = vr_conn_why_away(app->conn, &ret_around->libvirt_since_us);
+    ret_around->peer_silent =
+        vr_peer_contact_why_silent(app->contact, row->peer, &ret_around->peer_since_us);
+    (void) vr_peer_contact_get_word(app->contact, row->peer, row->uuid, &word);
+    vr_jobs_get_wait(app->jobs, row->uuid, &ret_around->wait);
+    ret_around->past_failure = vr_scheduler_last_failure(app->scheduler, row->uuid);
+    ret_around->store_percent =
+        is_target ? vr_peer_word_store_percent(app, row) : word.store_percent;
+    ret_around->idle = is_target ? word.idle : schedule->idle;
 }
 
 /* What health borrows of the fence and of the comparison with the other host. */
@@ -166,7 +191,8 @@ judge_fence(VrApp *app, const VrProtection *row, FenceView *view, VrHealthInput 
 
 static GPtrArray *
 reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const char *peer,
-           const Newest *newest, const VrScheduleInfo *schedule, VrHealth *ret_health)
+           const Newest *newest, const VrScheduleInfo *schedule, const Surroundings *around,
+           VrHealth *ret_health)
 {
     g_autoptr(GError) last_error =
         row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
@@ -187,12 +213,21 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .app_age_us = schedule->app_age_us >= 0 ? schedule->app_age_us : VR_HEALTH_UNKNOWN,
         .protected_us = now - row->created_us,
         .last_error = last_error,
+        .attempts = around->wait.attempts ? around->wait.attempts : schedule->attempts,
+        .next_attempt_us =
+            around->wait.next_attempt_us ? around->wait.next_attempt_us : schedule->next_due_us,
         .blocked = schedule->blocked,
+        .past_failure = around->past_failure,
         .at_work = vr_jobs_running(app->jobs, row->uuid) != 0,
+        .job_waits = around->wait.error,
+        .job_kind = around->wait.kind,
+        .libvirt_away = around->libvirt_away,
+        .peer_silent = around->peer_silent,
+        .late_us = row->role == VR_ROLE_SOURCE ? vr_scheduler_late_us(app->scheduler) : 0,
         .resync_running = row->state == VR_PROTECTION_RESYNC,
-        .store_percent = store_percent(app, row),
+        .store_percent = around->store_percent,
         .cert_days = (gint) ((vr_identity_expires_us(app->identity) - now) / G_TIME_SPAN_DAY),
-        .idle_replicated = schedule->idle,
+        .idle_replicated = around->idle,
         .kept_until_us = row->kept_until_us,
         .replica_error = newest->error,
         .damaged_disk = newest->damaged_disk,
@@ -209,7 +244,8 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
 
 /* Since when, where the reason's own data tell; 0 if they do not. */
 static gint64
-known_since(const VrProtection *row, const Newest *newest, gint64 target_us, const char *code)
+known_since(const VrProtection *row, const Newest *newest, const Surroundings *around,
+            gint64 target_us, const char *code)
 {
     if (vr_health_since_error(code))
         return row->last_error_us;
@@ -217,6 +253,10 @@ known_since(const VrProtection *row, const Newest *newest, gint64 target_us, con
         return newest->time_us + target_us;
     if (strcmp(code, "rpo-far-over-target") == 0)
         return newest->time_us + 3 * target_us;
+    if (strcmp(code, "libvirt-unreachable") == 0)
+        return around->libvirt_since_us;
+    if (strcmp(code, "peer-unreachable") == 0)
+        return around->peer_since_us;
     return 0;
 }
 
@@ -262,14 +302,33 @@ forget_others(const char *uuid, GPtrArray *reasons)
     }
 }
 
+/* Of a reason behind which an error stands that something is tried again for. */
+static void
+set_attempts(JsonObject *object, const VrHealthReason *reason)
+{
+    g_autofree char *next = NULL;
+
+    if (reason->cause != NULL)
+        json_object_set_string_member(object, "cause", reason->cause);
+    if (reason->attempts == 0)
+        return;
+    json_object_set_int_member(object, "attempts", reason->attempts);
+    next = reason->next_attempt_us != 0 ? vr_time_format(reason->next_attempt_us) : NULL;
+    if (next != NULL)
+        json_object_set_string_member(object, "next_attempt", next);
+    else
+        json_object_set_null_member(object, "next_attempt");
+}
+
 static JsonArray *
-reasons_json(const VrProtection *row, const Newest *newest, gint64 target_us, GPtrArray *reasons)
+reasons_json(const VrProtection *row, const Newest *newest, const Surroundings *around,
+             gint64 target_us, GPtrArray *reasons)
 {
     JsonArray *array = json_array_new();
 
     for (guint i = 0; i < reasons->len; i++) {
         const VrHealthReason *reason = g_ptr_array_index(reasons, i);
-        gint64 known = known_since(row, newest, target_us, reason->code);
+        gint64 known = known_since(row, newest, around, target_us, reason->code);
         g_autofree char *when =
             vr_time_format(known ? known : holds_since(row->uuid, reason->code));
         JsonObject *object = json_object_new();
@@ -279,13 +338,15 @@ reasons_json(const VrProtection *row, const Newest *newest, gint64 target_us, GP
         json_object_set_string_member(object, "message", reason->message);
         json_object_set_string_member(object, "since", when);
         json_object_set_string_member(object, "action", reason->action);
+        set_attempts(object, reason);
         json_array_add_object_element(array, object);
     }
     return array;
 }
 
+/* @idle: the domain is shut off and nothing is newer than the replica. */
 static void
-set_newest(JsonObject *object, const Newest *newest)
+set_newest(JsonObject *object, const Newest *newest, gboolean idle)
 {
     g_autofree char *when = newest->number ? vr_time_format(newest->time_us) : NULL;
     JsonObject *rp;
@@ -295,9 +356,9 @@ set_newest(JsonObject *object, const Newest *newest)
         json_object_set_null_member(object, "last_rp");
         return;
     }
-    json_object_set_double_member(object, "rpo_seconds",
-                                  (double) MAX(g_get_real_time() - newest->time_us, 0) /
-                                      G_USEC_PER_SEC);
+    json_object_set_double_member(
+        object, "rpo_seconds",
+        idle ? 0 : (double) MAX(g_get_real_time() - newest->time_us, 0) / G_USEC_PER_SEC);
     rp = json_object_new();
     json_object_set_int_member(rp, "number", (gint64) newest->number);
     json_object_set_string_member(rp, "time", when);
@@ -429,21 +490,23 @@ vr_protection_view(VrApp *app, const VrProtection *row)
     g_autoptr(VrPolicy) policy = policy_of(app, row);
     g_autoptr(GPtrArray) reasons = NULL;
     JsonObject *object = json_object_new();
+    g_auto(Surroundings) around = {NULL};
     VrScheduleInfo schedule;
     VrHealth health;
     Newest newest;
 
     vr_scheduler_info(app->scheduler, row->uuid, &schedule);
+    look_around(app, row, &schedule, &around);
     newest_of(app, row, &newest);
-    reasons = reasons_of(app, row, policy, peer_name, &newest, &schedule, &health);
+    reasons = reasons_of(app, row, policy, peer_name, &newest, &schedule, &around, &health);
     set_identity(app, object, row, peer_name);
     json_object_set_string_member(object, "health", vr_health_name(health));
-    json_object_set_array_member(object, "reasons",
-                                 reasons_json(row, &newest, policy->rpo_target_us, reasons));
+    json_object_set_array_member(
+        object, "reasons", reasons_json(row, &newest, &around, policy->rpo_target_us, reasons));
     forget_others(row->uuid, reasons);
     set_kept_until(object, row);
     set_last_error(object, row);
-    set_newest(object, &newest);
+    set_newest(object, &newest, around.idle);
     set_schedule(app, object, row, &schedule);
     set_cycles(app, object, row);
     newest_clear(&newest);

@@ -10,6 +10,7 @@
 #define SECOND ((gint64) G_USEC_PER_SEC)
 #define CERT_WARNING_DAYS 30
 #define STORE_WARNING 85
+#define MISSED_MIN 3 /* fewer are no share of anything */
 #define STORE_CRITICAL 95
 
 static void
@@ -19,11 +20,16 @@ reason_free(gpointer data)
 
     g_free(reason->message);
     g_free(reason->action);
+    g_free(reason->cause);
     g_free(reason);
 }
 
-static void G_GNUC_PRINTF(5, 6) add(GPtrArray *reasons, VrHealth severity, const char *code,
-                                    const char *action, const char *format, ...)
+static VrHealthReason *add(GPtrArray *reasons, VrHealth severity, const char *code,
+                           const char *action, const char *format, ...) G_GNUC_PRINTF(5, 6);
+
+static VrHealthReason *
+add(GPtrArray *reasons, VrHealth severity, const char *code, const char *action, const char *format,
+    ...)
 {
     VrHealthReason *reason = g_new0(VrHealthReason, 1);
     va_list args;
@@ -35,6 +41,7 @@ static void G_GNUC_PRINTF(5, 6) add(GPtrArray *reasons, VrHealth severity, const
     reason->code = code;
     reason->action = g_strdup(action);
     g_ptr_array_add(reasons, reason);
+    return reason;
 }
 
 /* "40 s", "12 min", "3.5 h": how old, for people. */
@@ -84,17 +91,23 @@ judge_rpo(const VrHealthInput *in, GPtrArray *reasons)
         stored_on(in), rpo, target);
 }
 
+/* They failed; those that came late are not counted. While they still fail, cycle-failed says it.
+ */
 static void
 judge_cycles(const VrHealthInput *in, GPtrArray *reasons)
 {
-    if (in->idle_replicated || in->state == VR_PROTECTION_PAUSED)
+    const char *why = in->past_failure ? in->past_failure->message : NULL;
+
+    if (in->idle_replicated || in->last_error || in->state == VR_PROTECTION_PAUSED ||
+        !replicating(in->state) || in->cycles_missed_hour < MISSED_MIN ||
+        in->cycles_missed_hour * 5 <= in->cycles_due_hour)
         return;
-    if (replicating(in->state) && in->cycles_due_hour > 0 &&
-        in->cycles_missed_hour * 5 > in->cycles_due_hour)
-        add(reasons, VR_HEALTH_WARNING, "cycles-missed",
-            "Lengthen the policy's interval, or see in info what the last cycle took.",
-            "domain '%s': %u of %u cycles to '%s' were missed in the last hour", in->domain,
-            in->cycles_missed_hour, in->cycles_due_hour, in->peer);
+    add(reasons, VR_HEALTH_WARNING, "cycles-missed",
+        "No action is needed if they succeed now; if they fail again, remove the cause that is "
+        "named.",
+        "domain '%s': %u of %u cycles to '%s' failed in the last hour%s%s", in->domain,
+        in->cycles_missed_hour, in->cycles_due_hour, in->peer, why ? ", the last of them: " : "",
+        why ? why : "");
 }
 
 static void
@@ -133,26 +146,77 @@ vr_health_since_error(const char *code)
         if (strcmp(code, failover_codes[i]) == 0)
             return TRUE;
     }
-    return strcmp(code, "blocked") == 0;
+    return strcmp(code, "blocked") == 0 || strcmp(code, "cycle-failed") == 0 ||
+           strcmp(code, "quota-exceeded") == 0;
+}
+
+static void
+judge_blocked(const VrHealthInput *in, GPtrArray *reasons)
+{
+    const char *action = vr_error_action(in->last_error);
+
+    add(reasons, VR_HEALTH_CRITICAL, "blocked",
+        action ? action : "Remove the cause, then run sync.",
+        "domain '%s': replication from '%s' to '%s' is blocked: %s", in->domain, in->host, in->peer,
+        in->last_error->message)
+        ->cause = g_strdup(vr_error_slug(in->last_error));
+}
+
+/* It is tried again; what is full stays so until somebody makes room. */
+static void
+judge_failing(const VrHealthInput *in, GPtrArray *reasons)
+{
+    gboolean full = g_error_matches(in->last_error, VR_ERROR, VR_ERROR_NO_SPACE);
+    gboolean quota = strcmp(vr_error_slug(in->last_error), "quota-exceeded") == 0;
+    const char *action = vr_error_action(in->last_error);
+    g_autofree char *next = in->next_attempt_us ? vr_time_format(in->next_attempt_us) : NULL;
+    g_autofree char *times =
+        in->attempts > 1 ? g_strdup_printf("%u times in a row", in->attempts) : g_strdup("once");
+    VrHealthReason *reason;
+
+    reason = add(reasons, full && !quota ? VR_HEALTH_CRITICAL : VR_HEALTH_WARNING,
+                 quota ? "quota-exceeded" : "cycle-failed",
+                 action ? action : "No action is needed if it passes: it is tried again by itself.",
+                 "domain '%s': replication from '%s' to '%s' has failed %s, next attempt %s: %s",
+                 in->domain, in->host, in->peer, times, next ? next : "not planned",
+                 in->last_error->message);
+    reason->cause = g_strdup(vr_error_slug(in->last_error));
+    reason->attempts = MAX(in->attempts, 1);
+    reason->next_attempt_us = in->next_attempt_us;
+}
+
+/* States in which the last error is that of a cycle. */
+static gboolean
+cycles_run(VrProtectionState state)
+{
+    return state == VR_PROTECTION_INITIAL || (replicating(state) && state != VR_PROTECTION_PAUSED);
 }
 
 static void
 judge_error(const VrHealthInput *in, GPtrArray *reasons)
 {
-    const char *action;
-
-    if (in->last_error && strcmp(vr_error_slug(in->last_error), "quota-exceeded") == 0)
-        add(reasons, VR_HEALTH_WARNING, "quota-exceeded", vr_error_action(in->last_error), "%s",
-            in->last_error->message);
     judge_failover(in, reasons);
-    if (!in->last_error || !in->blocked)
+    if (!in->last_error || in->is_target || !cycles_run(in->state))
         return;
-    action = vr_error_action(in->last_error);
-    if (!action)
-        action = "Remove the cause, then run sync.";
-    add(reasons, VR_HEALTH_CRITICAL, "blocked", action,
-        "domain '%s': replication from '%s' to '%s' is blocked: %s", in->domain, in->host, in->peer,
-        in->last_error->message);
+    if (in->blocked)
+        judge_blocked(in, reasons);
+    else if (!in->peer_silent || !vr_error_is_peer_away(in->last_error))
+        judge_failing(in, reasons);
+}
+
+/* What it waits for is told at once, also before there is anything to replicate. */
+static void
+judge_job(const VrHealthInput *in, GPtrArray *reasons)
+{
+    const char *action = in->job_waits ? vr_error_action(in->job_waits) : NULL;
+
+    if (!in->job_waits || (in->last_error && cycles_run(in->state)))
+        return;
+    add(reasons, VR_HEALTH_WARNING, "job-waits",
+        action ? action : "No action is needed if it passes: it is tried again by itself.",
+        "domain '%s': its %s on host '%s' waits: %s", in->domain, in->job_kind, in->host,
+        in->job_waits->message)
+        ->cause = g_strdup(vr_error_slug(in->job_waits));
 }
 
 /* The job that began it has failed, and no other goes on with it. */
@@ -285,14 +349,43 @@ judge_damage(const VrHealthInput *in, GPtrArray *reasons)
 }
 
 static void
+judge_load(const VrHealthInput *in, GPtrArray *reasons)
+{
+    g_autofree char *late = age(in->late_us);
+
+    if (in->late_us > 0)
+        add(reasons, VR_HEALTH_WARNING, "host-overloaded",
+            "Lengthen the intervals of the policies, or protect fewer domains on this host.",
+            "domain '%s': host '%s' is overloaded: its replication cycles begin up to %s late",
+            in->domain, in->host, late);
+}
+
+/* Whom nothing can be done without, on either side. */
+static void
+judge_neighbours(const VrHealthInput *in, GPtrArray *reasons)
+{
+    if (in->libvirt_away)
+        add(reasons, VR_HEALTH_WARNING, "libvirt-unreachable",
+            "Check that libvirtd or virtqemud runs; everything goes on by itself then.",
+            "domain '%s': libvirt of host '%s' does not answer: %s", in->domain, in->host,
+            in->libvirt_away);
+    if (in->peer_silent)
+        add(reasons, VR_HEALTH_WARNING, "peer-unreachable",
+            "Check the other host, its virt-replicad and the network; replication goes on by "
+            "itself "
+            "then.",
+            "domain '%s': host '%s' does not answer: %s", in->domain, in->peer, in->peer_silent);
+}
+
+static void
 judge_host(const VrHealthInput *in, GPtrArray *reasons)
 {
     if (in->store_percent > STORE_WARNING)
         add(reasons, in->store_percent > STORE_CRITICAL ? VR_HEALTH_CRITICAL : VR_HEALTH_WARNING,
             in->store_percent > STORE_CRITICAL ? "store-full" : "store-filling",
             "Free space there, or keep fewer recovery points.",
-            "domain '%s': the file system of store '%s' is %d %% full", in->domain,
-            in->store ? in->store : "?", in->store_percent);
+            "domain '%s': the file system of store '%s' on host '%s' is %d %% full", in->domain,
+            in->store ? in->store : "?", stored_on(in), in->store_percent);
     if (in->cert_days <= CERT_WARNING_DAYS)
         add(reasons, VR_HEALTH_WARNING, "certificate-expires", "Pair the two hosts again.",
             "hosts '%s' and '%s': a certificate expires in %d days", in->host, in->peer,
@@ -336,10 +429,13 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
     } else {
         judge_state(input, reasons);
         judge_error(input, reasons);
+        judge_job(input, reasons);
         judge_rpo(input, reasons);
         judge_cycles(input, reasons);
         judge_app_points(input, reasons);
     }
+    judge_load(input, reasons);
+    judge_neighbours(input, reasons);
     judge_host(input, reasons);
     g_ptr_array_sort(reasons, worst_first);
     if (reasons->len > 0)

@@ -28,22 +28,30 @@ typedef struct {
 
     VrProtectionState state;
     gint64 rpo_target_us;
-    gint64 rpo_us;            /* age of the newest RP; UNKNOWN without one */
-    guint cycles_due_hour;    /* in the last hour */
-    guint cycles_missed_hour; /* of these */
-    gint64 app_interval_us;   /* 0: not asked for */
-    gint64 app_age_us;        /* age of the newest app-consistent RP; UNKNOWN: none yet */
-    gint64 protected_us;      /* time since the first RP */
-    const GError *last_error; /* nullable: of the last cycle, NULL after a success */
-    gboolean blocked;         /* no retries until somebody acts */
-    gboolean at_work;         /* a job of it runs or waits */
+    gint64 rpo_us;              /* age of the newest RP; UNKNOWN without one */
+    guint cycles_due_hour;      /* in the last hour */
+    guint cycles_missed_hour;   /* of these */
+    gint64 app_interval_us;     /* 0: not asked for */
+    gint64 app_age_us;          /* age of the newest app-consistent RP; UNKNOWN: none yet */
+    gint64 protected_us;        /* time since the first RP */
+    const GError *last_error;   /* nullable: of the last cycle, NULL after a success */
+    guint attempts;             /* cycles that failed in a row */
+    gint64 next_attempt_us;     /* wall; 0: none is planned */
+    gboolean blocked;           /* no retries until somebody acts */
+    const GError *past_failure; /* nullable: the last one within the hour, also before a success */
+    gboolean at_work;           /* a job of it runs or waits */
+    const GError *job_waits;    /* nullable: what that job waits for */
+    const char *job_kind;       /* of that; static */
+    const char *libvirt_away;   /* nullable: why this host's libvirt cannot be asked */
+    const char *peer_silent;    /* nullable: why the other host cannot be asked */
+    gint64 late_us;             /* by how much cycles of this host begin late; 0: they do not */
     gboolean resync_running;
     VrFenceState fence;        /* of this host */
     const char *fence_message; /* why it is not active; NULL: it is, or was not looked at yet */
     const char *fence_action;
     const char *record_message; /* nullable: what is wrong with this domain's fence record */
     const char *record_action;
-    gint store_percent;     /* used; UNKNOWN */
+    gint store_percent;     /* used, wherever the store is; UNKNOWN */
     gint cert_days;         /* until the first of both certificates expires; G_MAXINT: never */
     const char *two_owners; /* nullable: what the hosts say of each other, a sentence */
     const char *two_owners_action;
@@ -64,6 +72,9 @@ typedef struct {
     const char *code; /* static, never renamed */
     char *message;    /* names object, host and cause */
     char *action;
+    char *cause;            /* nullable: code of the error behind it */
+    guint attempts;         /* what failed in a row; 0: nothing is tried */
+    gint64 next_attempt_us; /* wall; 0: none is planned */
 } VrHealthReason;
 
 /** Whether a reason of that code holds since the last error was recorded. */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "policies/retry.h"
 
+#include <string.h>
+
 #include "policies/error.h"
 #include "policies/schedule.h"
 
 #define MINUTE_US (60 * (gint64) G_USEC_PER_SEC)
+#define SCRATCH_STEP_US (5 * (gint64) G_USEC_PER_SEC)
 
 gint64
 vr_retry_delay_us(guint failures, guint32 random)
@@ -16,6 +19,16 @@ vr_retry_delay_us(guint failures, guint32 random)
     return delay + (gint64) ((double) delay * 0.1 * ((double) random / (double) G_MAXUINT32));
 }
 
+/* What was copied is on the target already, so that less is left; each minute more the guest writes
+ * more that has to fit. */
+static gint64
+delay_us(const VrRetry *self, const GError *error, guint32 random)
+{
+    if (strcmp(vr_error_slug(error), "scratch-full") == 0)
+        return MIN(self->failures * SCRATCH_STEP_US, MINUTE_US);
+    return vr_retry_delay_us(self->failures, random);
+}
+
 void
 vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 random)
 {
@@ -25,8 +38,9 @@ vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 rando
         return;
     if (self->failures < G_MAXUINT)
         self->failures++;
-    self->blocked = class == VR_RETRY_BLOCKED;
-    self->due_us = now_us + vr_retry_delay_us(self->failures, random);
+    self->blocked = class == VR_RETRY_BLOCKED ||
+                    (class == VR_RETRY_UNSURE && self->failures >= VR_RETRY_UNSURE_TRIES);
+    self->due_us = now_us + delay_us(self, error, random);
 }
 
 void

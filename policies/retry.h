@@ -8,6 +8,8 @@ G_BEGIN_DECLS
 /** SECTION: what a failed cycle means for the next one (design.md section 6). Times are
  * microseconds of a monotonic clock; the struct is plain data, {0} is "no failure". */
 
+#define VR_RETRY_UNSURE_TRIES 5 /* of what nobody knows the cause of */
+
 typedef struct {
     guint failures; /* in a row */
     gboolean blocked;
@@ -18,6 +20,8 @@ typedef struct {
  * up to 10 % by @random (0 to G_MAXUINT32, uniform). */
 gint64 vr_retry_delay_us(guint failures, guint32 random);
 
+/** What nobody knows the cause of is blocked with the fifth failure in a row. After "scratch-full"
+ * the delays are 5 s longer each time, up to a minute. */
 void vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 random);
 
 /** A cycle succeeded. */

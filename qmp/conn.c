@@ -19,6 +19,8 @@
 #define KEEPALIVE_COUNT 5
 #define BACKOFF_MAX_S 30
 #define CLOSE_WAIT_US (5 * G_USEC_PER_SEC)
+#define PING_EVERY_S 5
+#define PING_US (8 * G_USEC_PER_SEC) /* one that takes longer tells that libvirt hangs */
 
 enum {
     EVENT_LIFECYCLE,
@@ -48,7 +50,9 @@ struct _VrConn {
     guint in_flight;
     gulong qemu_version;
     gulong libvirt_version;
-    char *why; /* owned: why it is down */
+    char *why;        /* owned: why it is down */
+    gint64 down_us;   /* wall: since when; 0: it is up */
+    gint64 pinged_us; /* wall: when a ping that is not answered began; 0: none */
 };
 
 static GPrivate depth_of_thread; /* nested vr_conn_ref() calls of this thread */
@@ -273,6 +277,7 @@ open_both(VrConn *self)
     self->broken = virConnectIsAlive(both[0]) != 1 || virConnectIsAlive(both[1]) != 1;
     self->qemu_version = qemu;
     self->libvirt_version = lib;
+    self->down_us = 0;
     g_cond_broadcast(&self->cond);
     g_mutex_unlock(&self->lock);
     return TRUE;
@@ -287,6 +292,7 @@ close_both(VrConn *self)
     calls = g_steal_pointer(&self->calls);
     with_events = g_steal_pointer(&self->events);
     self->broken = FALSE;
+    self->down_us = g_get_real_time();
     g_free(self->why);
     self->why = g_strdup("connection lost");
     g_mutex_unlock(&self->lock);
@@ -351,6 +357,8 @@ opener_main(gpointer data)
     return NULL;
 }
 
+static gpointer pinger_main(gpointer data);
+
 VrConn *
 vr_conn_new(const char *uri, const VrConnOps *ops, gpointer user_data)
 {
@@ -369,9 +377,11 @@ vr_conn_new(const char *uri, const VrConnOps *ops, gpointer user_data)
         self->ops = *ops;
     self->user_data = user_data;
     self->why = g_strdup("not connected yet");
+    self->down_us = g_get_real_time();
     g_mutex_init(&self->lock);
     g_cond_init(&self->cond);
     self->opener = g_thread_new("libvirt-open", opener_main, conn_ref(self));
+    g_thread_unref(g_thread_new("libvirt-ping", pinger_main, conn_ref(self)));
     return self;
 }
 
@@ -407,6 +417,57 @@ set_unreachable(VrConn *self, GError **error)
     vr_set_error(error, VR_ERROR_TRANSIENT, "libvirt-unreachable",
                  "Check that libvirtd or virtqemud runs.", "libvirt at '%s': %s", self->uri,
                  self->why);
+}
+
+static void
+set_pinged(VrConn *self, gint64 pinged_us)
+{
+    g_mutex_lock(&self->lock);
+    self->pinged_us = pinged_us;
+    g_mutex_unlock(&self->lock);
+}
+
+/* Asks something that needs no domain, to see whether libvirt answers. */
+static void
+ping(VrConn *self)
+{
+    virConnectPtr vir;
+    gulong version;
+
+    set_pinged(self, g_get_real_time());
+    vir = vr_conn_ref(self, NULL);
+    if (vir && virConnectGetLibVersion(vir, &version) < 0)
+        vr_virerr_ignore();
+    if (vir)
+        vr_conn_unref(self, vir);
+    set_pinged(self, 0);
+}
+
+/* Its own reference keeps the struct when a libvirt that hangs keeps it in a call. */
+static gpointer
+pinger_main(gpointer data)
+{
+    VrConn *self = data;
+
+    while (!wait_backoff(self, PING_EVERY_S))
+        ping(self);
+    conn_unref(self);
+    return NULL;
+}
+
+char *
+vr_conn_why_away(VrConn *self, gint64 *ret_since_us)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    gint64 hangs_us = self->pinged_us ? g_get_real_time() - self->pinged_us : 0;
+
+    *ret_since_us = self->down_us ? self->down_us : self->pinged_us;
+    if (self->down_us)
+        return g_strdup(self->why);
+    if (hangs_us <= PING_US)
+        return NULL;
+    return g_strdup_printf("it has not answered a question for %d s",
+                           (int) (hangs_us / G_USEC_PER_SEC));
 }
 
 gboolean

@@ -46,6 +46,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrConn, vr_conn_free)
 /** Blocks until connected or @timeout_ms passed. Worker thread. Errors: TRANSIENT, CANCELLED. */
 gboolean vr_conn_wait(VrConn *self, guint timeout_ms, GCancellable *cancel, GError **error);
 
+/** Why libvirt cannot be asked now: it is down, or has not answered a ping, made every 5 s, for 8
+ * s. NULL: it answers. Does not block. (transfer full) @ret_since_us: wall. */
+char *vr_conn_why_away(VrConn *self, gint64 *ret_since_us);
+
 /**
  * vr_conn_ref:
  *

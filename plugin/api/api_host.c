@@ -63,6 +63,20 @@ set_fence(VrApp *app, JsonObject *object, JsonArray *findings)
     }
 }
 
+static void
+add_overload(VrApp *app, JsonArray *findings)
+{
+    gint64 late_us = vr_scheduler_late_us(app->scheduler);
+    g_autofree char *message = NULL;
+
+    if (late_us == 0)
+        return;
+    message = g_strdup_printf("host '%s' is overloaded: replication cycles begin up to %d s late",
+                              app->config->name, (int) (late_us / G_USEC_PER_SEC));
+    add_finding(findings, "host-overloaded", message,
+                "Lengthen the intervals of the policies, or protect fewer domains on this host.");
+}
+
 static gboolean
 status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer data,
        GError **error)
@@ -83,6 +97,7 @@ status(const VrHttpRequest *request G_GNUC_UNUSED, VrHttpReply *reply, gpointer 
     json_object_set_string_member(object, "address", address ? address : app->config->listen);
     json_object_set_object_member(object, "libvirt", libvirt_json(app));
     set_fence(app, object, findings);
+    add_overload(app, findings);
     json_object_set_int_member(object, "protections", rows->len);
     json_object_set_int_member(object, "jobs_running", vr_jobs_count(app->jobs));
     json_object_set_double_member(object, "uptime_seconds",

@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cycle/replicate.h"
 
+#include <string.h>
+
 #include "plugin/cycle/cycle_run.h"
 #include "policies/error.h"
 #include "storage/wire/error_json.h"
 
 #define GUARD_WAIT_MS 500
 
+/* Since when it fails for that cause stays. */
 static void
 record_failure(VrApp *app, const char *uuid, const GError *failure)
 {
     g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    g_autoptr(GError) before =
+        row && row->last_error ? vr_error_from_json_text(row->last_error) : NULL;
     g_autofree char *text = vr_error_to_json_text(failure);
     g_autoptr(GError) error = NULL;
+    gboolean same = before != NULL && strcmp(vr_error_slug(before), vr_error_slug(failure)) == 0;
 
     if (row == NULL)
         return;
-    if (!vr_state_protection_set_last_error(app->state, uuid, text, g_get_real_time(), &error))
+    if (!vr_state_protection_set_last_error(app->state, uuid, text,
+                                            same ? row->last_error_us : g_get_real_time(), &error))
         g_warning("domain '%s': cannot record why its cycle failed: %s, ignoring", row->name,
                   error->message);
     g_warning("domain '%s': replication cycle failed: %s", row->name, failure->message);
@@ -65,6 +72,7 @@ vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPr
 {
     g_autoptr(GError) local = NULL;
     VrCycleDone done = {0};
+    VrCycleReport report;
     gboolean ok;
 
     vr_copy_progress_reset(progress);
@@ -73,8 +81,9 @@ vr_replicate(VrApp *app, const char *uuid, const VrCycleWanted *wanted, VrCopyPr
     vr_cycle_log_end(app->cycles, uuid, local, done.number);
     if (!ok && !g_error_matches(local, VR_ERROR, VR_ERROR_CANCELLED))
         record_failure(app, uuid, local);
-    vr_scheduler_report(app->scheduler, uuid, local, done.point_us,
-                        done.consistency == VR_CONSISTENCY_APP, ok && done.domain_off);
+    report = (VrCycleReport){local, done.point_us, wanted->slot == VR_SLOT_SCHEDULED,
+                             done.consistency == VR_CONSISTENCY_APP, ok && done.domain_off};
+    vr_scheduler_report(app->scheduler, uuid, &report);
     if (ret_done != NULL && ok)
         *ret_done = done;
     if (!ok)

@@ -9,6 +9,8 @@
 #include "storage/util/file_util.h"
 
 #define CANCEL_POLL_US (100 * G_TIME_SPAN_MILLISECOND)
+#define LATE_US (5 * G_TIME_SPAN_SECOND)     /* later than that, and than its interval: overload */
+#define OVERLOAD_US (1 * G_TIME_SPAN_MINUTE) /* that long after the last late cycle */
 
 typedef struct {
     char *uuid;       /* owned */
@@ -17,10 +19,13 @@ typedef struct {
     VrRetry retry;
     gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
     gboolean idle, removed;
-    gboolean is_long;     /* its next cycle was found to be one of class LONG */
-    gboolean kicked;      /* since its last cycle was started: what that cycle saw may be over */
-    GCancellable *cancel; /* owned; of the cycle under way */
-    gboolean has_slot;    /* of class `slot`: that cycle's */
+    gboolean is_long;       /* its next cycle was found to be one of class LONG */
+    gboolean kicked;        /* since its last cycle was started: what that cycle saw may be over */
+    GCancellable *cancel;   /* owned; of the cycle under way */
+    gint64 start_before_us; /* input.last_start_us before a job's cycle changed it */
+    gint64 free_us;         /* since when nothing but the slots kept it from being started */
+    GError *failure;        /* owned, nullable: the last one; also before a success */
+    gboolean has_slot;      /* of class `slot`: that cycle's */
     VrSlotClass slot;
     VrHour history;
 } Entry;
@@ -51,6 +56,8 @@ struct _VrScheduler {
     GHashTable *suspended; /* owned: uuid -> how many want no cycle of it now, known here or not */
     VrSlotTable *slots;    /* owned */
     guint running;         /* scheduled cycles */
+    gint64 late_us;        /* by how much a cycle was late that had to wait for a slot */
+    gint64 late_at_us;     /* when that was */
     gboolean stopping;
 };
 
@@ -60,6 +67,7 @@ entry_free(gpointer data)
     Entry *entry = data;
 
     g_clear_object(&entry->cancel);
+    g_clear_error(&entry->failure);
     g_free(entry->uuid);
     g_free(entry);
 }
@@ -141,6 +149,7 @@ run_cycle(gpointer data, gpointer user_data)
 
     g_mutex_lock(&self->lock);
     keep_distance(entry);
+    entry->free_us = g_get_monotonic_time();
     entry->input.running = FALSE;
     free_entry_slot(self, entry);
     self->running--;
@@ -208,9 +217,22 @@ next_due(VrScheduler *self, gint64 now, gint64 *ret_wake)
     return g_ptr_array_index(self->entries, picked);
 }
 
+/* Only what waited for a slot tells of load: not what was paused, held, or waited for its retry. */
+static void
+note_late(VrScheduler *self, const Entry *entry, gint64 now)
+{
+    gint64 since = MAX(vr_schedule_next_due(&entry->input, now), entry->free_us);
+
+    if (now - since <= MAX(LATE_US, entry->input.interval_us))
+        return;
+    self->late_us = now - since;
+    self->late_at_us = now;
+}
+
 static void
 start_cycle(VrScheduler *self, Entry *entry, gint64 now)
 {
+    note_late(self, entry, now);
     take_entry_slot(self, entry, entry->is_long ? VR_SLOT_LONG : VR_SLOT_SCHEDULED);
     entry->input.running = TRUE;
     entry->input.last_start_us = now;
@@ -229,8 +251,10 @@ grant(VrScheduler *self, guint index, gint64 now)
     vr_slot_table_take(self->slots, waiter->uuid, waiter->peer, waiter->class);
     waiter->granted = TRUE;
     g_ptr_array_remove_index(self->waiters, index); /* the others stay in order */
-    if (entry != NULL)
+    if (entry != NULL) {
+        entry->start_before_us = entry->input.last_start_us;
         entry->input.last_start_us = now;
+    }
     g_cond_broadcast(&self->changed);
 }
 
@@ -329,8 +353,8 @@ vr_scheduler_add(VrScheduler *self, const char *uuid, const char *peer, const Vr
     if (entry == NULL) {
         entry = g_new0(Entry, 1);
         entry->uuid = g_strdup(uuid);
-        entry->input.known_us = g_get_monotonic_time();
-        entry->input.last_start_us = VR_SCHEDULE_UNKNOWN;
+        entry->input.known_us = entry->free_us = g_get_monotonic_time();
+        entry->input.last_start_us = entry->start_before_us = VR_SCHEDULE_UNKNOWN;
         entry->input.last_point_us = VR_SCHEDULE_UNKNOWN;
         entry->input.retry_at_us = VR_SCHEDULE_UNKNOWN;
         g_ptr_array_add(self->entries, entry);
@@ -384,12 +408,15 @@ vr_scheduler_resume(VrScheduler *self, const char *uuid)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     guint count = GPOINTER_TO_UINT(g_hash_table_lookup(self->suspended, uuid));
+    Entry *entry = find(self, uuid);
 
     g_return_if_fail(count > 0);
     if (count > 1)
         g_hash_table_insert(self->suspended, g_strdup(uuid), GUINT_TO_POINTER(count - 1));
     else
         g_hash_table_remove(self->suspended, uuid);
+    if (entry != NULL)
+        entry->free_us = g_get_monotonic_time();
     g_cond_broadcast(&self->changed);
 }
 
@@ -416,6 +443,7 @@ vr_scheduler_kick(VrScheduler *self, const char *uuid)
             continue;
         entry->idle = FALSE;
         entry->kicked = TRUE;
+        entry->free_us = now;
         if (entry->retry.failures > 0) {
             vr_retry_cause_gone(&entry->retry, now);
             entry->input.retry_at_us = vr_retry_due(&entry->retry);
@@ -482,18 +510,34 @@ vr_scheduler_slot_long(VrScheduler *self, const char *uuid)
 }
 
 static void
-report_success(Entry *entry, gint64 now, gint64 point_us, gboolean app_consistent)
+report_success(Entry *entry, const VrCycleReport *report, gint64 now)
 {
     vr_retry_reset(&entry->retry);
-    entry->input.last_point_us = MIN(point_us, now);
+    entry->input.last_point_us = MIN(report->point_us, now);
     entry->input.last_duration_us = now - entry->input.last_point_us;
-    if (app_consistent)
+    if (report->app_consistent)
         entry->app_last_us = now;
 }
 
+/* Of a job's cycle the schedule learns nothing: its next cycle comes when it would have come. */
+static void
+report_failure(Entry *entry, const VrCycleReport *report, gint64 now)
+{
+    if (!g_error_matches(report->error, VR_ERROR, VR_ERROR_CANCELLED)) {
+        g_clear_error(&entry->failure);
+        entry->failure = g_error_copy(report->error);
+    }
+    if (!report->scheduled) {
+        entry->input.last_start_us = entry->start_before_us;
+        return;
+    }
+    vr_retry_failed(&entry->retry, report->error, now, random32());
+    if (entry->kicked && entry->retry.failures > 0)
+        vr_retry_cause_gone(&entry->retry, now);
+}
+
 void
-vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
-                    gboolean app_consistent, gboolean idle)
+vr_scheduler_report(VrScheduler *self, const char *uuid, const VrCycleReport *report)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
     Entry *entry = find(self, uuid);
@@ -502,15 +546,13 @@ vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gi
     if (entry == NULL)
         return;
     entry->is_long = FALSE;
-    vr_hour_count(&entry->history, now, error != NULL);
-    if (error == NULL)
-        report_success(entry, now, point_us, app_consistent);
+    vr_hour_count(&entry->history, now, report->error != NULL);
+    if (report->error == NULL)
+        report_success(entry, report, now);
     else
-        vr_retry_failed(&entry->retry, error, now, random32());
-    if (error != NULL && entry->kicked && entry->retry.failures > 0)
-        vr_retry_cause_gone(&entry->retry, now);
+        report_failure(entry, report, now);
     entry->input.retry_at_us = vr_retry_due(&entry->retry);
-    entry->idle = idle && !entry->kicked;
+    entry->idle = report->idle && !entry->kicked;
     g_cond_broadcast(&self->changed);
 }
 
@@ -540,10 +582,30 @@ vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info)
     ret_info->next_due_us = due == VR_SCHEDULE_NEVER ? 0 : to_wall(MAX(due, now));
     ret_info->idle = entry->idle;
     ret_info->blocked = entry->retry.blocked;
+    ret_info->attempts = entry->retry.failures;
     if (entry->app_last_us != 0)
         ret_info->app_age_us = now - entry->app_last_us;
     ret_info->quiesce_due =
         entry->app_interval_us > 0 &&
         (entry->app_last_us == 0 || now - entry->app_last_us >= entry->app_interval_us);
     vr_hour_sum(&entry->history, now, &ret_info->due_hour, &ret_info->missed_hour);
+}
+
+GError *
+vr_scheduler_last_failure(VrScheduler *self, const char *uuid)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    const Entry *entry = find(self, uuid);
+
+    return entry != NULL && entry->failure != NULL ? g_error_copy(entry->failure) : NULL;
+}
+
+gint64
+vr_scheduler_late_us(VrScheduler *self)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+
+    return self->late_us > 0 && g_get_monotonic_time() - self->late_at_us < OVERLOAD_US
+               ? self->late_us
+               : 0;
 }

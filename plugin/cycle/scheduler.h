@@ -42,11 +42,17 @@ void vr_scheduler_leave(VrScheduler *self, const char *uuid);
  * again, also if a cycle is under way that may not have seen it. @uuid NULL: all. */
 void vr_scheduler_kick(VrScheduler *self, const char *uuid);
 
-/** Every cycle that ends says so, scheduled or not. @error: why it failed, or NULL. @point_us:
- * monotonic time of the RP's instant. @idle: shut off with its last state on the replica: nothing
- * is due until a kick. */
-void vr_scheduler_report(VrScheduler *self, const char *uuid, const GError *error, gint64 point_us,
-                         gboolean app_consistent, gboolean idle);
+typedef struct {
+    const GError *error;     /* nullable: why it failed */
+    gint64 point_us;         /* monotonic time of the RP's instant */
+    gboolean scheduled;      /* not a job's: what a job's cycle fails with delays no other */
+    gboolean app_consistent; /* the RP */
+    gboolean idle;           /* shut off with its last state on the replica: nothing is due until a
+                                kick */
+} VrCycleReport;
+
+/** Every cycle that ends says so. */
+void vr_scheduler_report(VrScheduler *self, const char *uuid, const VrCycleReport *report);
 
 /**
  * vr_scheduler_slot_take:
@@ -72,9 +78,18 @@ typedef struct {
     guint due_hour;     /* cycles that ended within the last hour */
     guint missed_hour;  /* of these, failed */
     gboolean idle, blocked;
+    guint attempts;       /* scheduled cycles that failed in a row */
     gboolean quiesce_due; /* the policy's app-consistent interval has passed */
     gint64 app_age_us;    /* since the last app-consistent RP of this process; -1: none */
 } VrScheduleInfo;
 void vr_scheduler_info(VrScheduler *self, const char *uuid, VrScheduleInfo *ret_info);
+
+/** The last cycle of this process that failed, also if one succeeded since. NULL: none.
+ * (transfer full) */
+GError *vr_scheduler_last_failure(VrScheduler *self, const char *uuid);
+
+/** How late a scheduled cycle of the last minute began because others had all slots, by more than
+ * its interval; 0: none. The host is overloaded then. */
+gint64 vr_scheduler_late_us(VrScheduler *self);
 
 G_END_DECLS

@@ -424,8 +424,15 @@ vr_job_running_step(VrJob *job)
 void
 vr_job_waiting(VrJob *job, const GError *reason)
 {
+    vr_job_waiting_retry(job, reason, 0, 0);
+}
+
+void
+vr_job_waiting_retry(VrJob *job, const GError *reason, guint attempts, gint64 next_us)
+{
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&job->lock);
 
+    job->wait = (VrJobWait){.attempts = attempts, .next_attempt_us = next_us};
     job->row->state = reason ? VR_JOB_WAITING : VR_JOB_RUNNING;
     g_clear_pointer(&job->row->error, g_free);
     if (reason != NULL)

@@ -89,6 +89,17 @@ JsonNode *vr_jobs_list(VrJobs *self, const char *uuid, gboolean all, GError **er
 /** Number of the running job of a protection that has no parent, also of one of before that is not
  * resumed yet; 0 if none. */
 gint64 vr_jobs_running(VrJobs *self, const char *uuid);
+typedef struct {
+    GError *error;          /* owned: what it waits for; NULL: it does not wait */
+    const char *kind;       /* static: of the job */
+    guint attempts;         /* that failed; 0: not counted */
+    gint64 next_attempt_us; /* wall; 0: not known */
+} VrJobWait;
+void vr_job_wait_clear(VrJobWait *self);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(VrJobWait, vr_job_wait_clear)
+
+/** What the running job of the protection waits for. */
+void vr_jobs_get_wait(VrJobs *self, const char *uuid, VrJobWait *ret_wait);
 /** FALSE with CONFLICT "job-running", naming it, if a job other than @parent (0: any) holds the
  * protection: one that runs, or one of before that is not resumed yet. @kind: (nullable): not for
  * one that yields to that. */
@@ -151,6 +162,8 @@ void vr_job_step(VrJob *job, const char *name);
 const char *vr_job_running_step(VrJob *job);
 /** "waiting" (with the reason as the job's error) and back to "running". */
 void vr_job_waiting(VrJob *job, const GError *reason);
+/** The same, for people: how many attempts have failed and when the next one is, wall time. */
+void vr_job_waiting_retry(VrJob *job, const GError *reason, guint attempts, gint64 next_us);
 /** A key of the job's result. Durable with the next step, or with vr_job_save(). */
 void vr_job_result_string(VrJob *job, const char *key, const char *value);
 void vr_job_result_double(VrJob *job, const char *key, double value);

@@ -30,6 +30,7 @@ struct _VrJob {
     gboolean ended;
     gboolean undone;
     gboolean begun; /* this run of the daemon has come to a step */
+    VrJobWait wait; /* but for its error, which is the row's */
 };
 
 /** @row: (transfer full). One reference, for the caller. */

@@ -127,10 +127,11 @@ static gboolean
 wait_retry(const Protect *self, const GError *reason, guint failures, GError **error)
 {
     GCancellable *cancel = vr_job_cancellable(self->job);
-    gint64 until = g_get_monotonic_time() + vr_retry_delay_us(failures, 0);
+    gint64 delay_us = vr_retry_delay_us(failures, 0);
+    gint64 until = g_get_monotonic_time() + delay_us;
     gint64 probe = g_get_monotonic_time() + PROBE_US;
 
-    vr_job_waiting(self->job, reason);
+    vr_job_waiting_retry(self->job, reason, failures, g_get_real_time() + delay_us);
     while (g_get_monotonic_time() < until && !g_cancellable_is_cancelled(cancel)) {
         g_usleep(G_TIME_SPAN_MILLISECOND * 200);
         if (g_get_monotonic_time() < probe)
@@ -147,12 +148,14 @@ wait_retry(const Protect *self, const GError *reason, guint failures, GError **e
     return FALSE;
 }
 
+/* What nobody knows the cause of is not tried for ever. */
 static gboolean
-may_succeed(const GError *error)
+may_succeed(const GError *error, guint failures)
 {
     VrRetryClass class = vr_error_retry_class(error);
 
-    return class == VR_RETRY_AGAIN || class == VR_RETRY_UNSURE;
+    return class == VR_RETRY_AGAIN ||
+           (class == VR_RETRY_UNSURE && failures < VR_RETRY_UNSURE_TRIES);
 }
 
 typedef gboolean (*Attempt)(const Protect *self, const VrProtection *row, GError **error);
@@ -168,7 +171,7 @@ try_until_done(const Protect *self, Attempt attempt, GError **error)
 
         if (row != NULL && attempt(self, row, &local))
             return TRUE;
-        if (!may_succeed(local)) {
+        if (!may_succeed(local, failures)) {
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }

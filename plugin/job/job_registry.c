@@ -6,6 +6,7 @@
 #include "plugin/log.h"
 #include "policies/error.h"
 #include "storage/util/json_util.h"
+#include "storage/wire/error_json.h"
 
 #define LISTED_MAX 1000
 #define ENDED_KEPT 2000
@@ -435,6 +436,30 @@ vr_jobs_running(VrJobs *self, const char *uuid)
     if (job != NULL)
         return job->row->id;
     return find_holder(self, 0, uuid, NULL, NULL, &row, &yielding, NULL) && row ? row->id : 0;
+}
+
+void
+vr_job_wait_clear(VrJobWait *self)
+{
+    g_clear_error(&self->error);
+}
+
+void
+vr_jobs_get_wait(VrJobs *self, const char *uuid, VrJobWait *ret_wait)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    VrJob *job = active_of(self, uuid);
+
+    *ret_wait = (VrJobWait){NULL};
+    if (job == NULL)
+        return;
+    g_mutex_lock(&job->lock);
+    if (job->row->state == VR_JOB_WAITING && job->row->error != NULL) {
+        *ret_wait = job->wait;
+        ret_wait->kind = job->kind->name;
+        ret_wait->error = vr_error_from_json_text(job->row->error);
+    }
+    g_mutex_unlock(&job->lock);
 }
 
 gint64

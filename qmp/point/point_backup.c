@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "policies/error.h"
+#include "qmp/domain/block_job.h"
 #include "qmp/point/checkpoint.h"
 #include "qmp/domain/domain_ops.h"
 #include "qmp/point/point_impl.h"
@@ -306,6 +307,24 @@ call_begin(VrPoint *self, GError **error)
     return FALSE;
 }
 
+/* The only checkpoints that it names beside the new one are the bases. What else is in the way is
+ * found by looking: libvirt's words are translated. */
+static void
+explain_begin(VrPoint *self, GError **failure, GError **error)
+{
+    if (g_error_matches(*failure, VR_ERROR, VR_ERROR_NOT_FOUND) &&
+        strcmp(vr_error_slug(*failure), "no-such-checkpoint") == 0)
+        vr_set_error(error, VR_ERROR_RESYNC_NEEDED, "tracking-lost",
+                     "Nothing to do: a resync runs by itself.", "%s", (*failure)->message);
+    else if (g_error_matches(*failure, VR_ERROR, VR_ERROR_RESYNC_NEEDED) ||
+             vr_dom_check_no_block_job(self->conn, self->uuid, error))
+        g_propagate_error(error, g_steal_pointer(failure));
+    else if (error && !g_error_matches(*error, VR_ERROR, VR_ERROR_CONFLICT)) {
+        g_clear_error(error);
+        g_propagate_error(error, g_steal_pointer(failure));
+    }
+}
+
 static gboolean
 backup_begin(VrPoint *self, GError **error)
 {
@@ -313,13 +332,7 @@ backup_begin(VrPoint *self, GError **error)
     g_autoptr(GError) local = NULL;
 
     if (!call_begin(self, &local)) {
-        /* The only checkpoints it names beside the new one are the bases. */
-        if (g_error_matches(local, VR_ERROR, VR_ERROR_NOT_FOUND) &&
-            strcmp(vr_error_slug(local), "no-such-checkpoint") == 0)
-            vr_set_error(error, VR_ERROR_RESYNC_NEEDED, "tracking-lost",
-                         "Nothing to do: a resync runs by itself.", "%s", local->message);
-        else
-            g_propagate_error(error, g_steal_pointer(&local));
+        explain_begin(self, &local, error);
         return FALSE;
     }
     for (guint i = 0; i < self->disks->len; i++) {

@@ -36,7 +36,7 @@ typedef struct {
     gboolean manifest_unsure; /* ours was proven wrong: fetch the digests from the target */
 
     char *last_error;     /* JSON text of the last failed cycle's error, nullable */
-    gint64 last_error_us; /* wall */
+    gint64 last_error_us; /* wall; since when cycles fail for that cause */
     gboolean autostart;   /* of the source domain when protected, moved by failover */
 
     /* Target. */

@@ -271,7 +271,7 @@ def test_damage_is_mended():
 
 def test_long_damage_is_mended():
     one = ("flip", "layer", "head", "cut", "digests", "disk", "index", "definition", "header")
-    mends(one + ("flip+layer", "disk+index", "head+digests+flip", "cut+definition", "layer+disk"))
+    mends(one + ("flip+layer", "disk+index", "flip+digests+head", "cut+definition", "layer+disk"))
 
 
 def merging(host, guest):

@@ -192,8 +192,10 @@ test_keeps_history(Fixture *f, gconstpointer data)
 
     add_protection(f, VR_ROLE_SOURCE, VR_PROTECTION_PROTECTED);
     vr_scheduler_add(f->app.scheduler, UUID, PEER, policy);
-    vr_scheduler_report(f->app.scheduler, UUID, NULL, g_get_monotonic_time(), TRUE, FALSE);
-    vr_scheduler_report(f->app.scheduler, UUID, away, 0, FALSE, FALSE);
+    vr_scheduler_report(
+        f->app.scheduler, UUID,
+        &(VrCycleReport){.point_us = g_get_monotonic_time(), .app_consistent = TRUE});
+    vr_scheduler_report(f->app.scheduler, UUID, &(VrCycleReport){.error = away, .scheduled = TRUE});
     vr_scheduler_info(f->app.scheduler, UUID, &before);
     begin(f);
     vr_exclusive_end(&f->app, UUID);
@@ -202,7 +204,8 @@ test_keeps_history(Fixture *f, gconstpointer data)
     g_assert_cmpuint(after.missed_hour, ==, 1);
     g_assert_cmpint(after.app_age_us, >=, 0);
     g_assert_cmpint(ABS(after.next_due_us - before.next_due_us), <, G_USEC_PER_SEC);
-    vr_scheduler_report(f->app.scheduler, UUID, wrong, 0, FALSE, FALSE);
+    vr_scheduler_report(f->app.scheduler, UUID,
+                        &(VrCycleReport){.error = wrong, .scheduled = TRUE});
     begin(f);
     vr_exclusive_end(&f->app, UUID);
     vr_scheduler_info(f->app.scheduler, UUID, &after);

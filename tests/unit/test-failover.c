@@ -238,6 +238,7 @@ host_set_up(TestHost *host, guint index, const char *name)
     app->guards = vr_guards_new();
     app->checked = vr_checked_definitions_new();
     app->peers = vr_peer_pool_new(app->state, app->identity);
+    app->contact = vr_peer_contact_new();
     app->replicas = vr_replicas_new(app->state, manifests);
     app->scheduler = vr_scheduler_new(1, no_cycle, app);
     app->jobs = vr_jobs_new(app->state, vr_job_kinds, vr_n_job_kinds, app);
@@ -253,6 +254,7 @@ host_tear_down(TestHost *host)
     vr_scheduler_free(app->scheduler);
     vr_replicas_free(app->replicas);
     vr_peer_pool_free(app->peers);
+    vr_peer_contact_free(app->contact);
     vr_guards_free(app->guards);
     vr_checked_definitions_free(app->checked);
     vr_fence_free(app->fence);

@@ -154,7 +154,6 @@ test_critical(void)
     g_autoptr(GPtrArray) reasons = NULL;
 
     in.last_error = error;
-    assert_only(&in, VR_HEALTH_OK, NULL);
     in.blocked = TRUE;
     assert_only(&in, VR_HEALTH_CRITICAL, "blocked");
     in = healthy();
@@ -190,6 +189,97 @@ test_critical(void)
     g_assert_true(has(reasons, "fence-inactive", VR_HEALTH_CRITICAL));
     g_assert_cmpint(((VrHealthReason *) g_ptr_array_index(reasons, 3))->severity, ==,
                     VR_HEALTH_WARNING);
+}
+
+static const VrHealthReason *
+only_reason(const VrHealthInput *input, GPtrArray **ret_reasons)
+{
+    (void) vr_health_evaluate(input, ret_reasons);
+    g_assert_cmpuint((*ret_reasons)->len, ==, 1);
+    return (*ret_reasons)->pdata[0];
+}
+
+/* Never ok while the last cycle failed; with its cause, and when it is tried again. */
+static void
+test_failing(void)
+{
+    g_autoptr(GError) away = vr_error_new(VR_ERROR_TRANSIENT, "peer-unreachable", NULL, "refused");
+    g_autoptr(GError) full =
+        vr_error_new(VR_ERROR_NO_SPACE, "store-full", "Make room.", "store 'main' is full");
+    g_autoptr(GError) quota = vr_error_new(VR_ERROR_NO_SPACE, "quota-exceeded", "Ask.", "too much");
+    g_autoptr(GPtrArray) reasons = NULL;
+    g_autoptr(GPtrArray) of_full = NULL;
+    const VrHealthReason *reason;
+    VrHealthInput in = healthy();
+
+    in.last_error = away;
+    in.attempts = 3;
+    in.next_attempt_us = 1800000000 * (gint64) G_USEC_PER_SEC;
+    reason = only_reason(&in, &reasons);
+    g_assert_cmpint(reason->severity, ==, VR_HEALTH_WARNING);
+    g_assert_cmpstr(reason->code, ==, "cycle-failed");
+    g_assert_cmpstr(reason->cause, ==, "peer-unreachable");
+    g_assert_cmpuint(reason->attempts, ==, 3);
+    g_assert_nonnull(strstr(reason->message, "refused"));
+    g_assert_nonnull(strstr(reason->message, "2027-01-15T08:00:00"));
+    in.state = VR_PROTECTION_INITIAL;
+    assert_only(&in, VR_HEALTH_WARNING, "cycle-failed");
+    in.state = VR_PROTECTION_PROTECTED;
+    in.peer_silent = "refused"; /* that says it all */
+    assert_only(&in, VR_HEALTH_WARNING, "peer-unreachable");
+    in.peer_silent = NULL;
+    in.last_error = full;
+    reason = only_reason(&in, &of_full);
+    g_assert_cmpint(reason->severity, ==, VR_HEALTH_CRITICAL);
+    g_assert_cmpstr(reason->action, ==, "Make room.");
+    in.last_error = quota;
+    assert_only(&in, VR_HEALTH_WARNING, "quota-exceeded");
+    in.is_target = TRUE; /* what is recorded there is not a cycle's */
+    assert_only(&in, VR_HEALTH_OK, NULL);
+}
+
+/* What is in the past names its cause, and no advice for something else. */
+static void
+test_failed_before(void)
+{
+    g_autoptr(GError) busy = vr_error_new(VR_ERROR_CONFLICT, "domain-busy", NULL, "another job");
+    g_autoptr(GPtrArray) reasons = NULL;
+    const VrHealthReason *reason;
+    VrHealthInput in = healthy();
+
+    in.cycles_missed_hour = 60;
+    in.past_failure = busy;
+    reason = only_reason(&in, &reasons);
+    g_assert_cmpstr(reason->code, ==, "cycles-missed");
+    g_assert_nonnull(strstr(reason->message, "another job"));
+    g_assert_null(strstr(reason->action, "interval"));
+    in.last_error = busy;
+    assert_only(&in, VR_HEALTH_WARNING, "cycle-failed");
+}
+
+static void
+test_surroundings(void)
+{
+    g_autoptr(GError) waits = vr_error_new(VR_ERROR_TRANSIENT, "peer-timeout", NULL, "no answer");
+    VrHealthInput in = healthy();
+
+    in.libvirt_away = "connection lost";
+    assert_only(&in, VR_HEALTH_WARNING, "libvirt-unreachable");
+    in.is_target = TRUE;
+    assert_only(&in, VR_HEALTH_WARNING, "libvirt-unreachable");
+    in = healthy();
+    in.is_target = TRUE;
+    in.peer_silent = "no route to host";
+    assert_only(&in, VR_HEALTH_WARNING, "peer-unreachable");
+    in = healthy();
+    in.late_us = 57 * S;
+    assert_only(&in, VR_HEALTH_WARNING, "host-overloaded");
+    in = healthy();
+    in.state = VR_PROTECTION_ENABLING;
+    in.at_work = TRUE;
+    in.job_waits = waits;
+    in.job_kind = "protect";
+    assert_only(&in, VR_HEALTH_WARNING, "job-waits");
 }
 
 /* Nothing can be done with it here before somebody acts; what to do is the error's to say. */
@@ -258,6 +348,9 @@ main(int argc, char **argv)
     g_test_add_func("/health/damage", test_damage);
     g_test_add_func("/health/warnings", test_warnings);
     g_test_add_func("/health/critical", test_critical);
+    g_test_add_func("/health/failing", test_failing);
+    g_test_add_func("/health/failed-before", test_failed_before);
+    g_test_add_func("/health/surroundings", test_surroundings);
     g_test_add_func("/health/unusable", test_unusable);
     g_test_add_func("/health/damage-action", test_damage_action);
     g_test_add_func("/health/kept", test_kept);

@@ -76,6 +76,28 @@ test_retry(void)
     g_assert_cmpint(vr_retry_due(&retry), ==, now + 1);
 }
 
+/* What nobody knows the cause of ends; a scratch limit is met again soon, as less is left then. */
+static void
+test_retry_by_cause(void)
+{
+    g_autoptr(GError) bug = vr_error_new(VR_ERROR_INTERNAL, "libvirt-error", NULL, "m");
+    g_autoptr(GError) scratch = vr_error_new(VR_ERROR_NO_SPACE, "scratch-full", NULL, "m");
+    VrRetry retry = {0};
+
+    for (guint i = 1; i < VR_RETRY_UNSURE_TRIES; i++) {
+        vr_retry_failed(&retry, bug, 0, 0);
+        g_assert_false(retry.blocked);
+    }
+    vr_retry_failed(&retry, bug, 0, 0);
+    g_assert_cmpint(vr_retry_due(&retry), ==, VR_SCHEDULE_NEVER);
+    vr_retry_reset(&retry);
+    vr_retry_failed(&retry, scratch, 0, 0);
+    g_assert_cmpint(vr_retry_due(&retry), ==, 5 * S);
+    for (guint i = 0; i < 20; i++)
+        vr_retry_failed(&retry, scratch, 0, 0);
+    g_assert_cmpint(vr_retry_due(&retry), ==, 60 * S);
+}
+
 static void
 test_retry_jitter(void)
 {
@@ -207,6 +229,7 @@ main(int argc, char **argv)
     g_test_add_func("/schedule/no-starvation", test_no_starvation);
     g_test_add_func("/schedule/first-turns", test_first_turns);
     g_test_add_func("/retry/delays", test_retry);
+    g_test_add_func("/retry/by-cause", test_retry_by_cause);
     g_test_add_func("/retry/jitter", test_retry_jitter);
     g_test_add_func("/retry/classes", test_retry_classes);
     return g_test_run();

@@ -45,8 +45,11 @@ report(Fixture *f, const char *uuid, Behaviour behaviour)
         return;
     if (behaviour == HANG || behaviour == CANCEL)
         vr_set_error(&error, VR_ERROR_CANCELLED, "cancelled", NULL, "cancelled");
-    vr_scheduler_report(f->scheduler, uuid, error, g_get_monotonic_time(), FALSE,
-                        behaviour == SUCCEED_OFF);
+    vr_scheduler_report(f->scheduler, uuid,
+                        &(VrCycleReport){.error = error,
+                                         .point_us = g_get_monotonic_time(),
+                                         .scheduled = TRUE,
+                                         .idle = behaviour == SUCCEED_OFF});
 }
 
 static void
@@ -316,7 +319,9 @@ test_app_consistent(Fixture *f, gconstpointer data)
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_true(info.quiesce_due);
     g_assert_cmpint(info.app_age_us, ==, -1);
-    vr_scheduler_report(f->scheduler, A, NULL, g_get_monotonic_time(), TRUE, FALSE);
+    vr_scheduler_report(
+        f->scheduler, A,
+        &(VrCycleReport){.point_us = g_get_monotonic_time(), .app_consistent = TRUE});
     vr_scheduler_info(f->scheduler, A, &info);
     g_assert_false(info.quiesce_due);
     g_assert_cmpint(info.app_age_us, >=, 0);
@@ -566,6 +571,49 @@ test_job_is_attempt(Fixture *f, gconstpointer data)
     g_assert_cmpuint(count(f, &f->begun), ==, 1);
 }
 
+/* An operator's sync that fails delays nothing, and is known as a failure. */
+static void
+test_job_fails(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = vr_error_new(VR_ERROR_TRANSIENT, "peer-down", NULL, "it is down");
+    g_autoptr(GError) found = NULL;
+    VrScheduleInfo before, after;
+
+    slow_policy(f);
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
+    wait_for(f, &f->ended, 1);
+    vr_scheduler_info(f->scheduler, A, &before);
+    g_usleep(1500 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpint(taker_wait(taker_new(f, A, VR_SLOT_SYNC)), ==, 1);
+    vr_scheduler_report(f->scheduler, A, &(VrCycleReport){.error = error});
+    vr_scheduler_slot_release(f->scheduler, A);
+    vr_scheduler_info(f->scheduler, A, &after);
+    g_assert_cmpint(ABS(after.next_due_us - before.next_due_us), <, G_TIME_SPAN_SECOND);
+    g_assert_cmpuint(after.attempts, ==, 0);
+    g_assert_cmpuint(after.missed_hour, ==, 1);
+    found = vr_scheduler_last_failure(f->scheduler, A);
+    g_assert_cmpstr(found->message, ==, "it is down");
+}
+
+/* One waits for the only slot longer than 5 s. */
+static void
+test_late(Fixture *f, gconstpointer data)
+{
+    g_assert_cmpint(vr_scheduler_late_us(f->scheduler), ==, 0);
+    f->behaviour = WAIT;
+    vr_scheduler_add(f->scheduler, A, PEER, f->policy);
+    wait_for(f, &f->begun, 1);
+    vr_scheduler_add(f->scheduler, B, PEER, f->policy);
+    g_usleep(5500 * G_TIME_SPAN_MILLISECOND);
+    g_assert_cmpint(vr_scheduler_late_us(f->scheduler), ==, 0);
+    g_mutex_lock(&f->lock);
+    f->behaviour = SUCCEED;
+    g_cond_broadcast(&f->changed);
+    g_mutex_unlock(&f->lock);
+    wait_for(f, &f->begun_b, 1);
+    g_assert_cmpint(vr_scheduler_late_us(f->scheduler), >, 5 * G_TIME_SPAN_SECOND);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/scheduler/" name, Fixture, NULL, set_up, function, tear_down)
 
@@ -608,5 +656,7 @@ main(int argc, char **argv)
     ADD("hung-peer", test_hung_peer);
     ADD("scheduled-turns-long", test_scheduled_turns_long);
     ADD("job-is-attempt", test_job_is_attempt);
+    ADD("job-fails", test_job_fails);
+    ADD("late", test_late);
     return g_test_run();
 }

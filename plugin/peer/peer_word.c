@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/peer/peer_word.h"
+
+#include <sys/statvfs.h>
+
+#include "storage/util/json_util.h"
+
+static gboolean
+look_at_store(VrApp *app, const VrProtection *row, struct statvfs *ret_fs)
+{
+    VrStoreRow *store = vr_state_store_get(app->state, row->store, NULL);
+    gboolean ok = store != NULL && statvfs(store->path, ret_fs) == 0 && ret_fs->f_blocks > 0;
+
+    vr_store_row_free(store);
+    return ok;
+}
+
+static gint
+percent(const struct statvfs *fs)
+{
+    return (gint) (100 - fs->f_bavail * 100 / fs->f_blocks);
+}
+
+gint
+vr_peer_word_store_percent(VrApp *app, const VrProtection *row)
+{
+    struct statvfs fs;
+
+    return look_at_store(app, row, &fs) ? percent(&fs) : -1;
+}
+
+/* Of the store's file system, and of what its source may have here. */
+static guint64
+room(VrApp *app, const VrProtection *row, const struct statvfs *fs)
+{
+    g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
+    guint64 left = (guint64) fs->f_bavail * fs->f_frsize;
+    guint protections;
+    guint64 used;
+
+    if (peer != NULL && peer->quota_bytes != 0 &&
+        vr_peer_quota_usage(app->quota, row->peer, &protections, &used, NULL))
+        left = MIN(left, peer->quota_bytes > used ? peer->quota_bytes - used : 0);
+    return left;
+}
+
+void
+vr_peer_word_add(VrApp *app, const VrProtection *row, JsonObject *answer)
+{
+    VrScheduleInfo schedule;
+    struct statvfs fs;
+
+    if (row->role == VR_ROLE_SOURCE) {
+        vr_scheduler_info(app->scheduler, row->uuid, &schedule);
+        json_object_set_boolean_member(answer, "idle", schedule.idle);
+    } else if (look_at_store(app, row, &fs)) {
+        json_object_set_int_member(answer, "store_percent", percent(&fs));
+        json_object_set_int_member(answer, "room_bytes",
+                                   (gint64) MIN(room(app, row, &fs), G_MAXINT64));
+    }
+}
+
+gboolean
+vr_peer_word_read(JsonObject *answer, VrPeerWord *ret_word, GError **error)
+{
+    guint64 full = 0;
+
+    *ret_word = (VrPeerWord){.store_percent = -1, .room_bytes = VR_PEER_ROOM_UNKNOWN};
+    if (!vr_json_bool_opt(answer, "idle", FALSE, &ret_word->idle, error) ||
+        (json_object_has_member(answer, "store_percent") &&
+         !vr_json_uint(answer, "store_percent", 100, &full, error)) ||
+        (json_object_has_member(answer, "room_bytes") &&
+         !vr_json_uint(answer, "room_bytes", G_MAXINT64, &ret_word->room_bytes, error)))
+        return FALSE;
+    if (json_object_has_member(answer, "store_percent"))
+        ret_word->store_percent = (gint) full;
+    return TRUE;
+}
