@@ -2,6 +2,7 @@
 #include "plugin/check.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -9,10 +10,13 @@
 #include "plugin/target_domain.h"
 #include "policies/error.h"
 #include "policies/ids.h"
+#include "qmp/domain/block_job.h"
 #include "qmp/domain/domain_check.h"
 #include "qmp/domain/domain_ops.h"
+#include "qmp/point/point.h"
 #include "qmp/point/point_backup.h"
 #include "storage/replica/store_scan.h"
+#include "storage/replica/store_room.h"
 #include "storage/util/json_util.h"
 #include "storage/util/run_program.h"
 
@@ -20,7 +24,7 @@
 #define FENCE_WAIT_MS 30000
 #define FINDINGS_MAX 500u
 #define TEXT_MAX 4096
-#define STORE_MIN_FREE (G_GUINT64_CONSTANT(256) << 20)
+#define STORE_MIN_FREE (G_GUINT64_CONSTANT(128) << 20) /* beside what the images take */
 
 void
 vr_check_facts_clear(VrCheckFacts *facts)
@@ -104,6 +108,34 @@ check_format_version(const VrDomDisk *disk, VrFindings *findings)
                     disk->path);
 }
 
+/* For the scratch files of a backup, which lie beside the images. */
+static void
+check_scratch(const VrDomDisk *disk, VrFindings *findings)
+{
+    struct statvfs fs;
+
+    if (statvfs(disk->path, &fs) == 0 &&
+        (guint64) fs.f_bavail * fs.f_frsize < VR_POINT_SCRATCH_LEAST)
+        vr_findings_add(findings, VR_FINDING_ERROR, "scratch-no-space",
+                        "Free space on the file system of that image.",
+                        "disk '%s' (%s): %" G_GUINT64_FORMAT
+                        " MiB are free beside it, a recovery point needs %" G_GUINT64_FORMAT
+                        " MiB there while it is made",
+                        disk->target, disk->path, ((guint64) fs.f_bavail * fs.f_frsize) >> 20,
+                        VR_POINT_SCRATCH_LEAST >> 20);
+}
+
+/* Of the image itself: what lies below it comes on top, but may be covered by it. */
+static gint64
+allocated(const VrDomDisk *disk)
+{
+    struct stat st;
+
+    return stat(disk->path, &st) == 0 && S_ISREG(st.st_mode)
+               ? (gint64) MIN((guint64) st.st_blocks * 512, disk->size_bytes)
+               : 0;
+}
+
 static gboolean
 check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude,
             VrFindings *findings, JsonArray *ret_disks, GError **error)
@@ -123,9 +155,11 @@ check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude,
             continue;
         if (g_strcmp0(fact->format, "qcow2") == 0)
             check_format_version(fact, findings);
+        check_scratch(fact, findings);
         object = json_object_new();
         json_object_set_string_member(object, "name", fact->target);
         json_object_set_int_member(object, "size", (gint64) fact->size_bytes);
+        json_object_set_int_member(object, "allocated", allocated(fact));
         json_array_add_object_element(ret_disks, object);
     }
     return TRUE;
@@ -143,7 +177,8 @@ check_foreign_job(VrApp *app, const VrDomInfo *info, VrFindings *findings, GErro
     if (!vr_point_backup_job_socket(app->conn, info->uuid, &socket, error))
         return FALSE;
     if ((socket != NULL && vr_point_backup_socket_is_ours(socket)) ||
-        vr_point_backup_check_idle(app->conn, info->uuid, &busy))
+        (vr_point_backup_check_idle(app->conn, info->uuid, &busy) &&
+         vr_dom_check_no_block_job(app->conn, info->uuid, &busy)))
         return TRUE;
     if (!g_error_matches(busy, VR_ERROR, VR_ERROR_CONFLICT)) {
         g_propagate_error(error, g_steal_pointer(&busy));
@@ -271,8 +306,42 @@ vr_check_source(VrApp *app, const VrCheckWanted *wanted, VrFindings *findings,
     return TRUE;
 }
 
+/* What the images of a domain that has no replica here take at its source; one that has is told
+ * when its cycles do not fit. */
+static gboolean
+read_needed(VrApp *app, const char *uuid, JsonObject *request, guint64 *ret_bytes, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, NULL);
+    JsonArray *disks = NULL;
+
+    *ret_bytes = row == NULL ? STORE_MIN_FREE : 0;
+    if (!vr_json_array_opt(request, "disks", VR_MAX_DISKS, &disks, error))
+        return FALSE;
+    for (guint i = 0; row == NULL && disks != NULL && i < json_array_get_length(disks); i++) {
+        JsonObject *disk = vr_json_object(json_array_get_element(disks, i), "a disk", error);
+        guint64 bytes = 0;
+
+        if (disk == NULL || (json_object_has_member(disk, "allocated") &&
+                             !vr_json_uint(disk, "allocated", VR_MAX_DISK_BYTES, &bytes, error)))
+            return FALSE;
+        *ret_bytes += bytes;
+    }
+    return TRUE;
+}
+
 static void
-check_store(VrApp *app, const char *name, VrFindings *findings)
+check_room(VrApp *app, const VrStoreRow *store, guint64 needed, VrFindings *findings)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!vr_store_room_check(store->path, store->name, needed, &error))
+        vr_findings_add(findings, VR_FINDING_ERROR, vr_error_slug(error),
+                        "Make room there, or use another store.", "host '%s': %s",
+                        app->config->name, error->message);
+}
+
+static void
+check_store(VrApp *app, const char *name, guint64 needed, VrFindings *findings)
 {
     g_autoptr(GError) error = NULL;
     VrStoreRow *store = vr_state_store_get(app->state, name, &error);
@@ -290,12 +359,8 @@ check_store(VrApp *app, const char *name, VrFindings *findings)
                         "Create the directory or mount its file system.",
                         "store '%s' of host '%s' (%s) is not writable", name, app->config->name,
                         store->path);
-    else if ((guint64) fs.f_bavail * fs.f_frsize < STORE_MIN_FREE)
-        vr_findings_add(
-            findings, VR_FINDING_ERROR, "store-full", "Make room there, or use another store.",
-            "store '%s' of host '%s' has %" G_GUINT64_FORMAT
-            " bytes free, at least %" G_GUINT64_FORMAT " are needed",
-            name, app->config->name, (guint64) fs.f_bavail * fs.f_frsize, STORE_MIN_FREE);
+    else
+        check_room(app, store, needed, findings);
     vr_store_row_free(store);
 }
 
@@ -371,15 +436,17 @@ vr_check_target(VrApp *app, const char *peer, JsonNode *request, GError **error)
     const char *store = xml ? vr_json_string(object, "store", VR_NAME_MAX, error) : NULL;
     g_autoptr(VrDomainModel) model = store ? vr_domain_model_parse(xml, strlen(xml), error) : NULL;
     JsonArray *sent = NULL;
+    guint64 needed = 0;
     g_autoptr(VrTargetNetworks) networks = model && vr_target_networks_read(object, &sent, error)
                                                ? vr_target_networks(app, peer, sent, error)
                                                : NULL;
     g_autoptr(VrFindings) findings = vr_findings_new();
 
     if (networks == NULL || !vr_target_check_domain(app, model, networks, findings, error) ||
-        !check_taken(app, peer, model, findings, error))
+        !check_taken(app, peer, model, findings, error) ||
+        !read_needed(app, model->uuid, object, &needed, error))
         return NULL;
-    check_store(app, store, findings);
+    check_store(app, store, needed, findings);
     check_place(app, store, model, findings);
     check_quota(app, peer, model->uuid, findings);
     check_fence(app, findings);

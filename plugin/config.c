@@ -87,6 +87,7 @@ static const VrKeySpec specs[] = {
     {"daemon", "peer-connections", VR_KEY_UINT, offsetof(VrConfig, peer_connections), .min = 8,
      .max = 1024},
     {"daemon", "verify-rate", VR_KEY_RATE, offsetof(VrConfig, verify_rate)},
+    {"daemon", "store-reserve", VR_KEY_PERCENT, offsetof(VrConfig, store_reserve_percent)},
     {TEXT("scrub-window", scrub_window, parse_window)},
     {"daemon", "look-interval", VR_KEY_DURATION, offsetof(VrConfig, look_interval_us),
      .min = G_TIME_SPAN_SECOND, .max = G_TIME_SPAN_DAY},
@@ -131,6 +132,7 @@ defaults(const char *file)
     self->max_transfers = 3;
     self->peer_connections = 32;
     self->verify_rate = 32 << 20;
+    self->store_reserve_percent = 5;
     self->scrub_window = VR_WINDOW_ALWAYS;
     self->look_interval_us = G_TIME_SPAN_HOUR;
     self->log_level = 2;

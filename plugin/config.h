@@ -11,13 +11,14 @@ typedef struct {
     char *state_dir;
     char *runtime_dir;
     char *libvirt_uri;
-    char *listen;            /* ADDR:PORT */
-    char *address;           /* HOST:PORT that peers are told; NULL: found out */
-    char *name;              /* of this host */
-    guint workers;           /* copy workers a transfer, 1..4 */
-    guint max_transfers;     /* cycles at once of any kind, 1..64; with 1 an initial replication
-                                holds up all */
-    guint peer_connections;  /* of one peer to this host at once, 8..1024 */
+    char *listen;                /* ADDR:PORT */
+    char *address;               /* HOST:PORT that peers are told; NULL: found out */
+    char *name;                  /* of this host */
+    guint workers;               /* copy workers a transfer, 1..4 */
+    guint max_transfers;         /* cycles at once of any kind, 1..64; with 1 an initial replication
+                                    holds up all */
+    guint peer_connections;      /* of one peer to this host at once, 8..1024 */
+    guint store_reserve_percent; /* vr_store_room_set_reserve() */
     guint64 verify_rate;     /* of the background reading of layers, bytes per second; 0 no limit */
     VrWindow scrub_window;   /* when that reading goes on, in local time */
     gint64 look_interval_us; /* between two looks at the layers' files */

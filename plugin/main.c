@@ -29,6 +29,7 @@
 #include "policies/fault.h"
 #include "qmp/point/freeze.h"
 #include "qmp/virerr.h"
+#include "storage/replica/store_room.h"
 #include "storage/util/file_util.h"
 #include "storage/wire/http.h"
 
@@ -188,6 +189,7 @@ make_objects(Daemon *self)
     g_autofree char *manifests = g_build_filename(app->config->state_dir, "manifests", NULL);
     const VrConnOps ops = {.reconnected = on_reconnected, .lifecycle = on_lifecycle};
 
+    vr_store_room_set_reserve(app->config->store_reserve_percent);
     app->policies = vr_policy_files_new(app->config->config_dir);
     app->fence = vr_fence_new(app->config->state_dir, app->config->name);
     app->guards = vr_guards_new();

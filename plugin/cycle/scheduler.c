@@ -20,6 +20,7 @@ typedef struct {
     gint64 app_interval_us, app_last_us; /* monotonic, 0: never */
     gboolean idle, removed;
     gboolean is_long;       /* its next cycle was found to be one of class LONG */
+    gboolean job_failed;    /* the last cycle was a job's and failed */
     gboolean kicked;        /* since its last cycle was started: what that cycle saw may be over */
     GCancellable *cancel;   /* owned; of the cycle under way */
     gint64 start_before_us; /* input.last_start_us before a job's cycle changed it */
@@ -444,10 +445,10 @@ vr_scheduler_kick(VrScheduler *self, const char *uuid)
         entry->idle = FALSE;
         entry->kicked = TRUE;
         entry->free_us = now;
-        if (entry->retry.failures > 0) {
+        if (entry->retry.failures > 0)
             vr_retry_cause_gone(&entry->retry, now);
-            entry->input.retry_at_us = vr_retry_due(&entry->retry);
-        }
+        if (entry->retry.failures > 0 || entry->job_failed)
+            entry->input.retry_at_us = now;
     }
     g_cond_broadcast(&self->changed);
 }
@@ -529,6 +530,7 @@ report_failure(Entry *entry, const VrCycleReport *report, gint64 now)
     }
     if (!report->scheduled) {
         entry->input.last_start_us = entry->start_before_us;
+        entry->job_failed = TRUE;
         return;
     }
     vr_retry_failed(&entry->retry, report->error, now, random32());
@@ -545,7 +547,7 @@ vr_scheduler_report(VrScheduler *self, const char *uuid, const VrCycleReport *re
 
     if (entry == NULL)
         return;
-    entry->is_long = FALSE;
+    entry->is_long = entry->job_failed = FALSE;
     vr_hour_count(&entry->history, now, report->error != NULL);
     if (report->error == NULL)
         report_success(entry, report, now);

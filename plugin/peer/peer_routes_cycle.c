@@ -394,19 +394,38 @@ admit_attachment(const VrHttpRequest *request, gpointer data, char **ret_spool_d
     return TRUE;
 }
 
+/* What does not fit leaves nothing behind. */
+static void
+give_back(const VrPeerServer *self, const VrHttpRequest *request, VrReplica *replica,
+          const char *cycle, const GError *why)
+{
+    if (!g_error_matches(why, VR_ERROR, VR_ERROR_NO_SPACE))
+        return;
+    vr_replica_give_back(replica, cycle, why);
+    if (self->ops->cycle_ended && vr_replica_cycle_status(replica, cycle, NULL) != VR_CYCLE_OPEN)
+        self->ops->cycle_ended(self->data, vr_http_request_param(request, "uuid"),
+                               vr_http_request_peer(request), cycle);
+}
+
 static gboolean
 handle_chunks(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
               GError **error)
 {
     const char *cycle = cycle_of(request, error);
+    g_autoptr(GError) local = NULL;
     g_auto(Guard) guard = {0};
     const guint8 *body;
     gsize len;
 
     body = vr_http_request_bytes(request, &len);
-    return cycle && open_replica_to_write(data, request, &guard, error) &&
-           may_grow(&guard, request, cycle, stored_bytes(body, len), error) &&
-           vr_replica_write(guard.replica, cycle, body, len, error);
+    if (!cycle || !open_replica_to_write(data, request, &guard, error))
+        return FALSE;
+    if (may_grow(&guard, request, cycle, stored_bytes(body, len), &local) &&
+        vr_replica_write(guard.replica, cycle, body, len, &local))
+        return TRUE;
+    give_back(data, request, guard.replica, cycle, local);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
 }
 
 static gboolean

@@ -1,40 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/peer/peer_word.h"
 
-#include <sys/statvfs.h>
-
+#include "storage/replica/store_room.h"
 #include "storage/util/json_util.h"
 
 static gboolean
-look_at_store(VrApp *app, const VrProtection *row, struct statvfs *ret_fs)
+look_at_store(VrApp *app, const VrProtection *row, VrStoreRoom *ret_room)
 {
     VrStoreRow *store = vr_state_store_get(app->state, row->store, NULL);
-    gboolean ok = store != NULL && statvfs(store->path, ret_fs) == 0 && ret_fs->f_blocks > 0;
+    gboolean ok = store != NULL && vr_store_room(store->path, ret_room, NULL);
 
     vr_store_row_free(store);
     return ok;
 }
 
-static gint
-percent(const struct statvfs *fs)
-{
-    return (gint) (100 - fs->f_bavail * 100 / fs->f_blocks);
-}
-
 gint
 vr_peer_word_store_percent(VrApp *app, const VrProtection *row)
 {
-    struct statvfs fs;
+    VrStoreRoom room;
 
-    return look_at_store(app, row, &fs) ? percent(&fs) : -1;
+    return look_at_store(app, row, &room) ? (gint) room.used_percent : -1;
 }
 
-/* Of the store's file system, and of what its source may have here. */
+/* Of the store, and of what the protection's source may have here. */
 static guint64
-room(VrApp *app, const VrProtection *row, const struct statvfs *fs)
+room_for(VrApp *app, const VrProtection *row, const VrStoreRoom *store)
 {
     g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
-    guint64 left = (guint64) fs->f_bavail * fs->f_frsize;
+    guint64 left = store->free_bytes;
     guint protections;
     guint64 used;
 
@@ -48,15 +41,15 @@ void
 vr_peer_word_add(VrApp *app, const VrProtection *row, JsonObject *answer)
 {
     VrScheduleInfo schedule;
-    struct statvfs fs;
+    VrStoreRoom room;
 
     if (row->role == VR_ROLE_SOURCE) {
         vr_scheduler_info(app->scheduler, row->uuid, &schedule);
         json_object_set_boolean_member(answer, "idle", schedule.idle);
-    } else if (look_at_store(app, row, &fs)) {
-        json_object_set_int_member(answer, "store_percent", percent(&fs));
+    } else if (look_at_store(app, row, &room)) {
+        json_object_set_int_member(answer, "store_percent", room.used_percent);
         json_object_set_int_member(answer, "room_bytes",
-                                   (gint64) MIN(room(app, row, &fs), G_MAXINT64));
+                                   (gint64) MIN(room_for(app, row, &room), G_MAXINT64));
     }
 }
 

@@ -36,6 +36,9 @@ typedef enum {
     VR_POINT_OFFLINE, /* domain shut off: its images through qemu-nbd */
 } VrPointKind;
 
+/** Free on the file system of a domain's images, for the scratch files of a point, at least. */
+#define VR_POINT_SCRATCH_LEAST (G_GUINT64_CONSTANT(320) << 20)
+
 typedef struct {
     const char *target; /* "vda" */
     const char *base;   /* (nullable): checkpoint since when changes are wanted; NULL: all of it */

@@ -112,6 +112,8 @@ vr_replica_close(VrReplica *self)
     vr_layer_gate_clear(&self->layers);
     g_clear_pointer(&self->damage, g_hash_table_unref);
     g_mutex_clear(&self->damage_lock);
+    g_free(self->given_back);
+    g_clear_error(&self->no_room);
     g_free(self->rested);
     g_free(self->manifest_dir);
     g_free(self->dir);

@@ -54,6 +54,11 @@ gboolean vr_replica_begin(VrReplica *self, const VrCycleBegin *begin, guint64 *r
 GBytes *vr_replica_held(VrReplica *self, const char *cycle, const char *disk, guint64 first,
                         guint max, GError **error);
 
+/** @cycle met NO_SPACE: what it wrote is removed, so that others have that room; whoever still
+ * sends to it is told @why. The next one begins from nothing and, if the store was full, not before
+ * there is more room than it had. Nothing if it is not open. */
+void vr_replica_give_back(VrReplica *self, const char *cycle, const GError *why);
+
 /** The same for the head: non-zero chunks of the newest RP from chunk @from on; for a source that
  * lost its manifest. */
 GBytes *vr_replica_head_sums(VrReplica *self, const char *disk, guint64 from, guint max,

@@ -7,6 +7,9 @@
 #include "storage/util/file_util.h"
 #include "storage/util/json_util.h"
 #include "storage/replica/replica_private.h"
+#include "storage/replica/store_room.h"
+
+#define ROOM_STEP ((guint64) 16 * 1024 * 1024)
 
 /* BEGIN, COMMIT and abort: the life of the open cycle. Frames are in replica_write.c. */
 
@@ -114,6 +117,44 @@ vr_replica_drop_incoming(VrReplica *self, GError **error)
     return TRUE;
 }
 
+static void
+give_back(VrReplica *self, const GError *why)
+{
+    g_autoptr(GError) local = NULL;
+    VrStoreRoom room;
+
+    g_free(self->given_back);
+    self->given_back = g_strdup(self->open->begin->cycle);
+    g_clear_error(&self->no_room);
+    self->no_room = g_error_copy(why);
+    if (!vr_replica_drop_incoming(self, &local))
+        g_warning("replica of %s: what a cycle wrote that does not fit cannot be removed: %s",
+                  self->uuid, local->message);
+    if (strcmp(vr_error_slug(why), "quota-exceeded") != 0 && vr_store_room(self->dir, &room, NULL))
+        self->room_needed = room.free_bytes + ROOM_STEP;
+}
+
+void
+vr_replica_give_back(VrReplica *self, const char *cycle, const GError *why)
+{
+    g_mutex_lock(&self->lock);
+    g_rw_lock_writer_lock(&self->io);
+    if (self->open && strcmp(self->open->begin->cycle, cycle) == 0)
+        give_back(self, why);
+    g_rw_lock_writer_unlock(&self->io);
+    g_mutex_unlock(&self->lock);
+}
+
+/* What did not fit once is not sent again before there is more room than it had. */
+static gboolean
+check_room(VrReplica *self, GError **error)
+{
+    if (!vr_store_room_check(self->dir, self->store, self->room_needed, error))
+        return FALSE;
+    self->room_needed = 0;
+    return TRUE;
+}
+
 /* The cycle that a restart left, if it can go on. */
 static void
 load_left(VrReplica *self, const VrRpRow *head)
@@ -170,7 +211,7 @@ begin_locked(VrReplica *self, const VrCycleBegin *begin, guint64 *ret_held, GErr
         *ret_held = vr_incoming_held(self->open);
         return TRUE;
     }
-    if (!vr_replica_drop_incoming(self, error))
+    if (!vr_replica_drop_incoming(self, error) || !check_room(self, error))
         return FALSE;
     vr_replica_set_open(self, vr_incoming_create(self, begin, head, error));
     *ret_held = 0;
@@ -207,11 +248,14 @@ retreat(VrReplica *self)
         g_debug("replica of %s: %s", self->uuid, local->message);
 }
 
-static void
-set_not_open(VrReplica *self, const char *cycle, GError **error)
+void
+vr_replica_set_not_open(VrReplica *self, const char *cycle, GError **error)
 {
-    vr_set_error(error, VR_ERROR_TRANSIENT, "cycle-unknown", "Begin the cycle again.",
-                 "replica of %s has no open cycle %s", self->uuid, cycle);
+    if (g_strcmp0(self->given_back, cycle) == 0)
+        g_propagate_error(error, g_error_copy(self->no_room));
+    else
+        vr_set_error(error, VR_ERROR_TRANSIENT, "cycle-unknown", "Begin the cycle again.",
+                     "replica of %s has no open cycle %s", self->uuid, cycle);
 }
 
 static gboolean
@@ -229,7 +273,7 @@ open_for_commit(VrReplica *self, const char *cycle, GError **error)
         if (self->open)
             return TRUE;
     }
-    set_not_open(self, cycle, error);
+    vr_replica_set_not_open(self, cycle, error);
     return FALSE;
 }
 
@@ -360,7 +404,7 @@ vr_replica_cycle_disks(VrReplica *self, const char *cycle, char ***ret_disks, GE
         begin = open_begin(self, cycle);
     g_mutex_unlock(&self->lock);
     if (ok && !rp && !begin)
-        set_not_open(self, cycle, error);
+        vr_replica_set_not_open(self, cycle, error);
     if (!rp && !begin)
         return FALSE;
     for (guint i = 0; begin && i < begin->disks->len; i++) {

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "policies/error.h"
 #include "storage/util/file_util.h"
 #include "storage/util/json_util.h"
 #include "storage/replica/replica_private.h"
+#include "storage/replica/store_room.h"
 
 #define FREE_MIN ((guint64) 64 * 1024 * 1024)
 #define DOUBTS_MAX 4096u /* of a disk; if there are more, all of it is in doubt */
@@ -103,26 +103,6 @@ write_begin(VrReplica *replica, const VrCycleBegin *begin, GError **error)
     return FALSE;
 }
 
-static gboolean
-check_room(VrReplica *replica, GError **error)
-{
-    struct statvfs st;
-    guint64 free_bytes;
-
-    if (statvfs(replica->dir, &st) < 0) {
-        vr_set_error_errno(error, errno, "cannot ask for the room in store '%s'", replica->store);
-        return FALSE;
-    }
-    free_bytes = (guint64) st.f_bavail * st.f_frsize;
-    if (free_bytes >= FREE_MIN)
-        return TRUE;
-    vr_set_error(error, VR_ERROR_NO_SPACE, "store-full", "Free space in the store or enlarge it.",
-                 "store '%s' needs %" G_GUINT64_FORMAT
-                 " bytes free to begin a cycle and has %" G_GUINT64_FORMAT,
-                 replica->store, FREE_MIN, free_bytes);
-    return FALSE;
-}
-
 /* Opening a manifest with a smaller size cuts the head: that must be undone if this cycle comes to
  * nothing. */
 static gboolean
@@ -158,7 +138,8 @@ vr_incoming_create(VrReplica *replica, const VrCycleBegin *begin, const VrRpRow 
     g_autoptr(VrIncoming) self = incoming_new(replica, copy_begin(begin), head);
     g_autofree char *dir = vr_replica_path(replica, "incoming/%s", begin->cycle);
 
-    if (!vr_replica_make_dirs(replica, error) || !check_room(replica, error) ||
+    if (!vr_replica_make_dirs(replica, error) ||
+        !vr_store_room_check(replica->dir, replica->store, FREE_MIN, error) ||
         !vr_replica_rebuild_if_marked(replica, error) ||
         !note_shrinking(replica, self, head, error))
         return NULL;

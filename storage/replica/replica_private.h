@@ -54,12 +54,15 @@ struct _VrReplica {
     VrLayerGate layers;
     GMutex lock;
     GRWLock io;
-    VrIncoming *open;   /* owned, nullable; changes under lock and io (write) */
-    gint open_disks;    /* atomic; of it */
-    char *rested;       /* owned, nullable; the cycle that was closed while all of it was proven */
-    gint interrupted;   /* atomic; nothing long is to be begun */
-    GMutex damage_lock; /* guards the next two */
-    GHashTable *damage; /* owned, nullable: not computed since the last change */
+    VrIncoming *open;    /* owned, nullable; changes under lock and io (write) */
+    gint open_disks;     /* atomic; of it */
+    char *given_back;    /* owned, nullable; the cycle that was, like the next */
+    GError *no_room;     /* owned; why */
+    guint64 room_needed; /* for the next one; 0: no more than usual */
+    char *rested;        /* owned, nullable; the cycle that was closed while all of it was proven */
+    gint interrupted;    /* atomic; nothing long is to be begun */
+    GMutex damage_lock;  /* guards the next two */
+    GHashTable *damage;  /* owned, nullable: not computed since the last change */
     guint damage_serial;
     gboolean clock_known; /* this and the next three: of the thread that applies retention */
     gint64 pass_wall_us;
@@ -237,6 +240,8 @@ void vr_replica_set_open(VrReplica *self, VrIncoming *open);
 /* replica_cycle.c: forgets the open cycle and what is in incoming/; overlays are emptied by the
  * next one that begins anew. Caller holds lock and io (write). */
 gboolean vr_replica_drop_incoming(VrReplica *self, GError **error);
+/** TRANSIENT "cycle-unknown", or why the cycle was given back. Caller holds lock or io (read). */
+void vr_replica_set_not_open(VrReplica *self, const char *cycle, GError **error);
 
 /* replica_retain.c: merges that began and were not finished. Caller is inside layers and holds
  * nothing else. */

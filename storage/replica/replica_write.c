@@ -11,6 +11,7 @@
 #include "policies/fault.h"
 #include "storage/util/file_util.h"
 #include "storage/replica/replica_private.h"
+#include "storage/replica/store_room.h"
 
 #define BATCH 32 /* chunks: 2 MiB written at once */
 #define ZERO_RUN 4096
@@ -237,8 +238,7 @@ check_open(VrReplica *self, const char *cycle, GError **error)
 {
     if (self->open && g_strcmp0(self->open->begin->cycle, cycle) == 0)
         return TRUE;
-    vr_set_error(error, VR_ERROR_TRANSIENT, "cycle-unknown", "Begin the cycle again.",
-                 "replica of %s has no open cycle %s", self->uuid, cycle);
+    vr_replica_set_not_open(self, cycle, error);
     return FALSE;
 }
 
@@ -257,8 +257,9 @@ vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize l
     if (!batch)
         return FALSE;
     g_rw_lock_reader_lock(&self->io);
-    ok = check_open(self, cycle, error) && store_body(self->open, batch, body, len, error) &&
-         vr_fault_point(VR_STEP_T2, error);
+    ok = check_open(self, cycle, error) &&
+         vr_store_room_check(self->dir, self->store, len, error) &&
+         store_body(self->open, batch, body, len, error) && vr_fault_point(VR_STEP_T2, error);
     g_rw_lock_reader_unlock(&self->io);
     return ok;
 }

@@ -141,6 +141,10 @@ def test_foreign_backup():
         source.virsh("domjobabort", guest.name)
         source.run("rm", "-rf", "/run/lab/theirs", "/run/lab/theirs.xml")
         lab.wait_for(lambda: "None" in source.virsh("domjobinfo", guest.name), 10, "no job")
+        copy = f"{lab.IMAGES}/{guest.name}/copy.qcow2"
+        source.virsh("blockcopy", guest.name, "vdb", copy, "--transient-job")
+        cannot_protect(guest, source, "block-job-running", guest.name, "vdb", "copy")
+        source.virsh("blockjob", guest.name, "vdb", "--abort")
         source.vr("protect", guest.name, "--to", "kvm2")
 
 
@@ -224,25 +228,68 @@ def test_store_not_writable():
 
 
 def test_store_fills_up():
-    """A cycle that does not fit fails with the cause; what is there stays; with room again it goes on."""
+    """A cycle that does not fit fails with the cause and gives back what it took; a part of the store stays free for
+    others; what is there stays; with room again it goes on by itself."""
     with odd(run=False) as (guest, source, target), small_store(target, "300M") as path:
         source.vr("protect", guest.name, "--to", "kvm2", "--store", "small")
         source.vr("sync", guest.name)  # after the cycle that follows protect
         before = ops.points(target, guest.name)
         kept = {p: k for p, k in target.tree(path).items() if "/incoming" not in p}
-        free = int(target.run("df", "--output=avail", "-B1", path).split()[-1])
-        target.run("fallocate", "-l", free - (8 << 20), path + "/filler")
-        source.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64M", guest.disk("vda"))
-        error = source.vr_fails(1, "sync", guest.name, contains=["kvm2"])
-        assert error.action and re.search("space|full|room", error.text), error.text
+        def free():
+            return int(target.run("df", "--output=avail", "-B1", path).split()[-1])
+        reserve = 300 << 18  # a quarter of so small a store
+        target.run("fallocate", "-l", free() - reserve - (70 << 20), path + "/filler")
+        left = free()
+        source.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 100M", guest.disk("vda"))
+        error = source.vr_fails(1, "sync", guest.name, contains=["kvm2", "small"], code="store-full")
+        assert error.action and f"{reserve >> 20} MiB stay free" in error.text, error.text
         assert ops.points(target, guest.name) == before
+        assert left - free() < 2 << 20, (left, free())
+        failed = {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}["cycle-failed"]
+        assert failed["cause"] == "store-full" and failed["severity"] == "critical", failed
         target.run("rm", path + "/filler")
         after = {p: k for p, k in target.tree(path).items() if "/incoming" not in p}
         assert after == kept, set(after) ^ set(kept)
-        source.vr("sync", guest.name)
-        assert len(ops.points(target, guest.name)) == len(before) + 1
+        lab.wait_for(lambda: len(ops.points(target, guest.name)) == len(before) + 1, 30, "it goes on by itself")
         source.vr("unprotect", guest.name)
         assert not [p for p in target.tree(path) if guest.uuid in p]
+
+
+@contextlib.contextmanager
+def small_images(host, size):
+    """The images of the guest 'odd' lie on a file system of that size; yields what makes it full but for so many MiB."""
+    images = f"{lab.IMAGES}/odd"
+    host.run("mkdir", "-p", images)
+    host.run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "images", images)
+
+    def fill(left):
+        free = int(host.run("df", "--output=avail", "-B1", images).split()[-1])
+        host.run("fallocate", "-l", free - (left << 20), images + "/filler")
+    try:
+        yield fill
+    finally:
+        host.run("virsh", "-q", "destroy", "odd", check=False)
+        host.run("umount", "-l", images, check=False)
+
+
+def test_no_room_for_scratch():
+    """Beside the images: found by check, and while it is protected told with the way out, which is taken at once."""
+    source, target = ops.paired()
+    with small_images(source, "700M") as fill:
+        guest = Odd(source).define().start(wait=False)
+        filler = guest.disk("vda").replace("vda.qcow2", "filler")
+        fill(200)
+        cannot_protect(guest, source, "scratch-no-space", "vda", "200 MiB")
+        source.run("rm", filler)
+        source.vr("protect", guest.name, "--to", "kvm2")
+        fill(200)
+        source.vr_fails(1, "sync", guest.name, code="scratch-no-space", contains=["MiB free", "320 MiB needed"])
+        failed = {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}["cycle-failed"]
+        assert failed["cause"] == "scratch-no-space" and failed["severity"] == "critical", failed
+        before = ops.points(target, guest.name)
+        source.run("rm", filler)
+        lab.wait_for(lambda: ops.points(target, guest.name) != before, 30, "it goes on by itself")
+    ops.reset()
 
 
 def test_network_not_mapped():

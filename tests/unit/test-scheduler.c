@@ -593,6 +593,8 @@ test_job_fails(Fixture *f, gconstpointer data)
     g_assert_cmpuint(after.missed_hour, ==, 1);
     found = vr_scheduler_last_failure(f->scheduler, A);
     g_assert_cmpstr(found->message, ==, "it is down");
+    vr_scheduler_kick(f->scheduler, A);
+    wait_for(f, &f->ended, 2);
 }
 
 /* One waits for the only slot longer than 5 s. */
