@@ -116,6 +116,8 @@ typedef struct {
     gint64 libvirt_since_us, peer_since_us;
     VrJobWait wait;
     GError *past_failure; /* owned */
+    GError *failover;     /* owned, like the next of the last failover if that failed */
+    gint64 failover_job, failover_us;
     gint store_percent;
     gboolean idle;
 } Surroundings;
@@ -127,8 +129,22 @@ surroundings_clear(Surroundings *self)
     g_clear_pointer(&self->peer_silent, g_free);
     vr_job_wait_clear(&self->wait);
     g_clear_error(&self->past_failure);
+    g_clear_error(&self->failover);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Surroundings, surroundings_clear)
+
+static void
+look_at_failover(VrApp *app, const VrProtection *row, Surroundings *around)
+{
+    g_autoptr(VrJobRow) job = vr_state_job_last(app->state, row->uuid, "failover", "activate");
+
+    if (job == NULL || job->state != VR_JOB_FAILED || job->error == NULL ||
+        g_get_real_time() - job->ended_us > G_TIME_SPAN_DAY)
+        return;
+    around->failover = vr_error_from_json_text(job->error);
+    around->failover_job = job->id;
+    around->failover_us = job->ended_us;
+}
 
 static void
 look_around(VrApp *app, const VrProtection *row, const VrScheduleInfo *schedule,
@@ -143,6 +159,7 @@ look_around(VrApp *app, const VrProtection *row, const VrScheduleInfo *schedule,
         vr_peer_contact_why_silent(app->contact, row->peer, &ret_around->peer_since_us);
     (void) vr_peer_contact_get_word(app->contact, row->peer, row->uuid, &word);
     vr_jobs_get_wait(app->jobs, row->uuid, &ret_around->wait);
+    look_at_failover(app, row, ret_around);
     ret_around->past_failure = vr_scheduler_last_failure(app->scheduler, row->uuid);
     ret_around->store_percent =
         is_target ? vr_peer_word_store_percent(app, row) : word.store_percent;
@@ -221,6 +238,8 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .at_work = vr_jobs_running(app->jobs, row->uuid) != 0,
         .job_waits = around->wait.error,
         .job_kind = around->wait.kind,
+        .failover = around->failover,
+        .failover_job = around->failover_job,
         .libvirt_away = around->libvirt_away,
         .peer_silent = around->peer_silent,
         .late_us = row->role == VR_ROLE_SOURCE ? vr_scheduler_late_us(app->scheduler) : 0,
@@ -253,6 +272,8 @@ known_since(const VrProtection *row, const Newest *newest, const Surroundings *a
         return newest->time_us + target_us;
     if (strcmp(code, "rpo-far-over-target") == 0)
         return newest->time_us + 3 * target_us;
+    if (strcmp(code, "failover-failed") == 0)
+        return around->failover_us;
     if (strcmp(code, "libvirt-unreachable") == 0)
         return around->libvirt_since_us;
     if (strcmp(code, "peer-unreachable") == 0)

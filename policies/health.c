@@ -204,6 +204,23 @@ judge_error(const VrHealthInput *in, GPtrArray *reasons)
         judge_failing(in, reasons);
 }
 
+/* It runs on as before: nothing else tells that it was to be moved. */
+static void
+judge_failed_failover(const VrHealthInput *in, GPtrArray *reasons)
+{
+    const char *action = in->failover ? vr_error_action(in->failover) : NULL;
+
+    if (!in->failover || !replicating(in->state))
+        return;
+    add(reasons, VR_HEALTH_WARNING, "failover-failed",
+        action ? action : "Remove the cause, then run the failover again.",
+        "domain '%s': its last failover from host '%s' to host '%s' failed (job %" G_GINT64_FORMAT
+        "): %s",
+        in->domain, in->is_target ? in->peer : in->host, stored_on(in), in->failover_job,
+        in->failover->message)
+        ->cause = g_strdup(vr_error_slug(in->failover));
+}
+
 /* What it waits for is told at once, also before there is anything to replicate. */
 static void
 judge_job(const VrHealthInput *in, GPtrArray *reasons)
@@ -430,6 +447,7 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
         judge_state(input, reasons);
         judge_error(input, reasons);
         judge_job(input, reasons);
+        judge_failed_failover(input, reasons);
         judge_rpo(input, reasons);
         judge_cycles(input, reasons);
         judge_app_points(input, reasons);

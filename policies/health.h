@@ -42,9 +42,11 @@ typedef struct {
     gboolean at_work;           /* a job of it runs or waits */
     const GError *job_waits;    /* nullable: what that job waits for */
     const char *job_kind;       /* of that; static */
-    const char *libvirt_away;   /* nullable: why this host's libvirt cannot be asked */
-    const char *peer_silent;    /* nullable: why the other host cannot be asked */
-    gint64 late_us;             /* by how much cycles of this host begin late; 0: they do not */
+    const GError *failover;     /* nullable: why the last failover failed, of the last day */
+    gint64 failover_job;
+    const char *libvirt_away; /* nullable: why this host's libvirt cannot be asked */
+    const char *peer_silent;  /* nullable: why the other host cannot be asked */
+    gint64 late_us;           /* by how much cycles of this host begin late; 0: they do not */
     gboolean resync_running;
     VrFenceState fence;        /* of this host */
     const char *fence_message; /* why it is not active; NULL: it is, or was not looked at yet */

@@ -159,6 +159,15 @@ vr_state_job_list(VrState *self, const char *uuid, gboolean active_only, guint m
         "sii", uuid, (gint64) active_only, (gint64) max);
 }
 
+VrJobRow *
+vr_state_job_last(VrState *self, const char *uuid, const char *kind, const char *other_kind)
+{
+    return vr_state_row(self, job_row, NULL,
+                        "SELECT " JOB_COLUMNS " FROM job WHERE uuid = ?1 AND kind IN (?2, ?3)"
+                        " ORDER BY id DESC LIMIT 1",
+                        "sss", uuid, kind, other_kind);
+}
+
 gboolean
 vr_state_job_prune(VrState *self, guint keep, guint keep_of_peer, GError **error)
 {

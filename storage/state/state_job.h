@@ -46,6 +46,9 @@ VrJobRow *vr_state_job_get(VrState *self, gint64 id, GError **error); /* NOT_FOU
  * as many that peers ordered. */
 GPtrArray *vr_state_job_list(VrState *self, const char *uuid, gboolean active_only, guint max,
                              GError **error);
+/** The newest one of @uuid of either kind, or NULL, also if that cannot be read. */
+VrJobRow *vr_state_job_last(VrState *self, const char *uuid, const char *kind,
+                            const char *other_kind);
 /** Keeps the newest @keep ended ones of this host's own, and the newest @keep_of_peer that each
  * peer ordered. */
 gboolean vr_state_job_prune(VrState *self, guint keep, guint keep_of_peer, GError **error);

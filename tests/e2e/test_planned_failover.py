@@ -394,6 +394,10 @@ def test_name_taken_at_the_target():
             assert source.virsh("domid", guest.name) == started
         finally:
             target.virsh("undefine", guest.name)
+        failed = {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}["failover-failed"]
+        job = source.vr("job-list", guest.name, "--all")[0]
+        assert failed["cause"] == "domain-exists-name" and f"job {job['id']}" in failed["message"], failed
+        assert failed["since"] == job["ended"], (failed, job)
         with Watch(guest):
             check_moved(guest, source, target, move(guest, source))
 

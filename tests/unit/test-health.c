@@ -272,6 +272,12 @@ test_surroundings(void)
     in.peer_silent = "no route to host";
     assert_only(&in, VR_HEALTH_WARNING, "peer-unreachable");
     in = healthy();
+    in.failover = waits;
+    in.failover_job = 7;
+    assert_only(&in, VR_HEALTH_WARNING, "failover-failed");
+    in.state = VR_PROTECTION_FAILED_OVER;
+    assert_only(&in, VR_HEALTH_WARNING, "not-replicated");
+    in = healthy();
     in.late_us = 57 * S;
     assert_only(&in, VR_HEALTH_WARNING, "host-overloaded");
     in = healthy();
