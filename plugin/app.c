@@ -12,21 +12,32 @@ vr_app_manifest_dir(const VrApp *app, const char *uuid)
     return g_build_filename(app->config->state_dir, "manifests", uuid, NULL);
 }
 
+/* "UUID (source, with host 'x')". (transfer full) */
+static char *
+describe(VrApp *app, const VrProtection *row)
+{
+    g_autoptr(VrPeer) peer = vr_state_peer_get(app->state, row->peer, NULL);
+
+    return g_strdup_printf("%s (%s, with host '%s')", row->uuid, vr_role_name(row->role),
+                           peer ? peer->name : row->peer);
+}
+
 static void
-refuse_ambiguous(const char *name, const VrProtection *one, const VrProtection *other,
+refuse_ambiguous(VrApp *app, const char *name, const VrProtection *one, const VrProtection *other,
                  GError **error)
 {
     g_autofree char *shown = vr_display_name(name, 255);
+    g_autofree char *first = describe(app, one);
+    g_autofree char *second = describe(app, other);
 
     vr_set_error(error, VR_ERROR_INVALID, "ambiguous-name", "Name it by its UUID.",
-                 "two protections on this host are called '%s': %s and %s", shown, one->uuid,
-                 other->uuid);
+                 "two protections on this host are called '%s': %s and %s", shown, first, second);
 }
 
 /* A UUID before names: a peer gives names, and may give one that is another's UUID. NULL with or
  * without error. Borrowed. */
 static VrProtection *
-find_row(GPtrArray *rows, const char *domain, GError **error)
+find_row(VrApp *app, GPtrArray *rows, const char *domain, GError **error)
 {
     VrProtection *found = NULL;
 
@@ -42,7 +53,7 @@ find_row(GPtrArray *rows, const char *domain, GError **error)
         if (strcmp(row->name, domain) != 0)
             continue;
         if (found != NULL) {
-            refuse_ambiguous(domain, found, row, error);
+            refuse_ambiguous(app, domain, found, row, error);
             return NULL;
         }
         found = row;
@@ -56,7 +67,7 @@ vr_app_find_protection(VrApp *app, const char *domain, GError **error)
     g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, error);
     g_autoptr(GError) ambiguous = NULL;
     g_autofree char *shown = NULL;
-    VrProtection *found = rows ? find_row(rows, domain, &ambiguous) : NULL;
+    VrProtection *found = rows ? find_row(app, rows, domain, &ambiguous) : NULL;
 
     if (rows == NULL)
         return NULL;

@@ -319,10 +319,10 @@ read_needed(VrApp *app, const char *uuid, JsonObject *request, guint64 *ret_byte
         return FALSE;
     for (guint i = 0; row == NULL && disks != NULL && i < json_array_get_length(disks); i++) {
         JsonObject *disk = vr_json_object(json_array_get_element(disks, i), "a disk", error);
-        guint64 bytes = 0;
+        guint64 bytes;
 
-        if (disk == NULL || (json_object_has_member(disk, "allocated") &&
-                             !vr_json_uint(disk, "allocated", VR_MAX_DISK_BYTES, &bytes, error)))
+        if (disk == NULL ||
+            !vr_json_uint_opt(disk, "allocated", VR_MAX_DISK_BYTES, 0, &bytes, error))
             return FALSE;
         *ret_bytes += bytes;
     }

@@ -140,7 +140,8 @@ is_there(VrProbe *self, VrPeerClient *peer, const char *fingerprint, GCancellabl
     g_autoptr(GError) error = NULL;
 
     if (vr_peer_client_hello(peer, NULL, cancel, &error)) {
-        vr_peer_contact_heard(self->app->contact, fingerprint);
+        if (vr_peer_contact_heard(self->app->contact, fingerprint))
+            (void) vr_state_peer_seen(self->app->state, fingerprint, g_get_real_time(), NULL);
         return TRUE;
     }
     if (!g_cancellable_is_cancelled(cancel))

@@ -88,10 +88,9 @@ peer_json(VrApp *app, const VrPeer *row)
     gint64 seen = row->last_seen_us;
     JsonObject *object = json_object_new();
 
-    if (reachable) {
-        seen = g_get_real_time();
-        (void) vr_state_peer_seen(app->state, row->fingerprint, seen, NULL);
-    }
+    if (reachable && vr_peer_contact_heard(app->contact, row->fingerprint))
+        (void) vr_state_peer_seen(app->state, row->fingerprint, g_get_real_time(), NULL);
+    seen = MAX(seen, vr_peer_contact_heard_us(app->contact, row->fingerprint));
     json_object_set_string_member(object, "name", row->name);
     json_object_set_string_member(object, "address", row->address);
     json_object_set_string_member(object, "fingerprint", row->fingerprint);
@@ -273,6 +272,7 @@ peer_remove(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpoi
         vr_state_peer_get(app->state, vr_http_request_param(request, "peer"), error);
     g_autoptr(GError) local = NULL;
     g_autofree char *names = NULL;
+    g_autofree char *action = NULL;
 
     if (row == NULL)
         return FALSE;
@@ -280,8 +280,10 @@ peer_remove(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpoi
         return TRUE;
     if (g_str_equal(vr_error_slug(local), "peer-in-use")) {
         names = shared_domains(app, row->fingerprint);
-        vr_set_error(error, VR_ERROR_REFUSED, "peer-in-use",
-                     "Unprotect them first; if that host is gone for good, with --force.",
+        action = g_strdup_printf("Unprotect them first. If that host is gone for good: "
+                                 "'virt-replica peer-remove %s --force'.",
+                                 row->name);
+        vr_set_error(error, VR_ERROR_REFUSED, "peer-in-use", action,
                      "peer '%s' still has protections: %s", row->name, names);
     } else {
         g_propagate_error(error, g_steal_pointer(&local));

@@ -116,6 +116,12 @@ static const VrCliParam verify_options[] = {
     WAITING,
     END,
 };
+static const VrCliParam peer_remove_options[] = {
+    {"force", VR_CLI_FLAG, "it is gone for good: end what is protected there first"},
+    VERBOSE,
+    TIMEOUT,
+    END,
+};
 static const VrCliParam unprotect_options[] = {
     {"keep-replica", VR_CLI_FLAG, "keep the recovery points on the peer without end"},
     {"force", VR_CLI_FLAG, "end it without the other host, in any state; says what is left there"},
@@ -171,7 +177,8 @@ static const VrCliCommand commands[] = {
     {"peer-info", "host", peer_arg, none, vr_cli_peer_info, "show one paired host"},
     {"peer-set", "host", peer_arg, peer_set_options, vr_cli_peer_set,
      "say what a paired host may have on this one"},
-    {"peer-remove", "host", peer_arg, none, vr_cli_peer_remove, "end the pairing with a host"},
+    {"peer-remove", "host", peer_arg, peer_remove_options, vr_cli_peer_remove,
+     "end the pairing with a host"},
 
     {"store-list", "store", none, none, vr_cli_store_list, "list the stores of this host"},
     {"store-define", "store", store_define_args, store_define_options, vr_cli_store_define,

@@ -6,7 +6,7 @@
 
 static const char usage[] =
     "virt-replica [-c SOCKET] [-q] [--json] COMMAND [ARGUMENTS] [--option VALUE]...\n"
-    "virt-replica [-c SOCKET] [-q] [--json]      reads commands, one a line, until 'quit'\n"
+    "virt-replica [-c SOCKET] [-q] [--json]      reads commands, lines or with ';', until 'quit'\n"
     "\n"
     "  -c | --connect <path>  the daemon's socket\n"
     "  -q | --quiet           no headings, no sentences of success\n"

@@ -3,6 +3,7 @@
 
 #include "plugin/cli/cli_format.h"
 #include "policies/display.h"
+#include "storage/util/json_util.h"
 
 JsonObject *
 vr_cli_json_object(JsonNode *node)
@@ -95,7 +96,7 @@ vr_cli_json_text(JsonObject *object, const char *key)
         return g_strdup(json_node_get_boolean(node) ? "yes" : "no");
     if (json_node_get_value_type(node) == G_TYPE_STRING)
         return json_node_dup_string(node);
-    return json_to_string(node, FALSE);
+    return vr_json_to_text(node);
 }
 
 char *
@@ -165,7 +166,7 @@ escape_json(const char *text)
 void
 vr_cli_json_print(FILE *out, JsonNode *node)
 {
-    g_autofree char *text = node ? json_to_string(node, FALSE) : g_strdup("{}");
+    g_autofree char *text = node ? vr_json_to_text(node) : g_strdup("{}");
     g_autofree char *safe = escape_json(text);
 
     fprintf(out, "%s\n", safe);

@@ -5,6 +5,9 @@
 #include "plugin/cli/cli_input.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_table.h"
+#include "plugin/cli/cli_wait.h"
+#include "policies/error.h"
+#include "policies/ids.h"
 #include "policies/network_map.h"
 #include "policies/units.h"
 
@@ -226,13 +229,82 @@ vr_cli_peer_set(VrCli *cli, const VrCliArgs *args, GError **error)
     return TRUE;
 }
 
+/* Replicas of a host that is gone may be all that is left of its domains. */
+static gboolean
+holds_no_replica(const GPtrArray *protections, const char *peer, GError **error)
+{
+    for (guint i = 0; i < protections->len; i++) {
+        JsonObject *protection = g_ptr_array_index(protections, i);
+        const char *name = vr_cli_json_string(protection, "name");
+        g_autofree char *word = NULL;
+        g_autofree char *action = NULL;
+
+        if (g_strcmp0(vr_cli_json_string(protection, "peer"), peer) != 0 ||
+            g_strcmp0(vr_cli_json_string(protection, "role"), "target") != 0)
+            continue;
+        word = vr_shell_word(name ? name : "?");
+        action = g_strdup_printf(
+            "If nobody needs it any more: 'virt-replica unprotect %s --force'.", word);
+        vr_set_error(error, VR_ERROR_REFUSED, "replicas-held", action,
+                     "this host holds the replica of domain '%s' of peer '%s', which may be all "
+                     "that is left of it",
+                     name ? name : "?", peer);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+end_one(VrCli *cli, const VrCliArgs *args, JsonObject *protection, GError **error)
+{
+    const char *name = vr_cli_json_string(protection, "name");
+    g_autofree char *path =
+        vr_cli_path("protections", vr_cli_json_string(protection, "uuid"), "unprotect", NULL);
+    g_autoptr(JsonNode) job = NULL;
+    JsonObject *body = json_object_new();
+    const char *left;
+
+    json_object_set_boolean_member(body, "keep_replica", FALSE);
+    json_object_set_boolean_member(body, "force", TRUE);
+    if (!vr_cli_start_job(cli, args, path, body, &job, error))
+        return FALSE;
+    left = vr_cli_json_string(vr_cli_json_member(vr_cli_json_object(job), "result"), "left");
+    vr_cli_say(cli, "Domain '%s' is no longer protected%s%s", name, left ? ". Left: " : "",
+               left ? left : "");
+    return TRUE;
+}
+
+/* By force, as the other host will not answer: all that this host protects there. */
+static gboolean
+end_protections(VrCli *cli, const VrCliArgs *args, const char *peer, GError **error)
+{
+    g_autofree char *path = vr_cli_query(vr_cli_path("protections", NULL), "all", "1");
+    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(GPtrArray) protections = NULL;
+
+    if (!vr_cli_request(cli, "GET", path, NULL, &answer, error))
+        return FALSE;
+    protections = vr_cli_json_objects(answer);
+    if (!holds_no_replica(protections, peer, error))
+        return FALSE;
+    for (guint i = 0; i < protections->len; i++) {
+        JsonObject *protection = g_ptr_array_index(protections, i);
+
+        if (g_strcmp0(vr_cli_json_string(protection, "peer"), peer) == 0 &&
+            !end_one(cli, args, protection, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean
 vr_cli_peer_remove(VrCli *cli, const VrCliArgs *args, GError **error)
 {
     const char *peer = vr_cli_args_text(args, "peer");
     g_autofree char *path = vr_cli_path("peers", peer, NULL);
 
-    if (!vr_cli_do(cli, "DELETE", path, NULL, error))
+    if ((vr_cli_args_flag(args, "force") && !end_protections(cli, args, peer, error)) ||
+        !vr_cli_do(cli, "DELETE", path, NULL, error))
         return FALSE;
     vr_cli_say(cli, "Peer '%s' removed", peer);
     return TRUE;

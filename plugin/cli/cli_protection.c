@@ -58,6 +58,21 @@ last_rp_text(JsonObject *protection)
                            consistency ? consistency : "-");
 }
 
+/* Names are not identities: two domains of one name are told apart by their UUIDs. */
+static gboolean
+has_twins(const GPtrArray *protections)
+{
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (guint i = 0; i < protections->len; i++) {
+        const char *name = vr_cli_json_string(g_ptr_array_index(protections, i), "name");
+
+        if (name && !g_hash_table_add(names, (gpointer) name))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 gboolean
 vr_cli_list(VrCli *cli, const VrCliArgs *args, GError **error)
 {
@@ -66,14 +81,16 @@ vr_cli_list(VrCli *cli, const VrCliArgs *args, GError **error)
     g_autoptr(JsonNode) answer = NULL;
     g_autoptr(GPtrArray) protections = NULL;
     g_autoptr(VrCliTable) table = NULL;
+    gboolean twins;
 
     if (!vr_cli_fetch(cli, path, &answer, error))
         return FALSE;
     if (!answer)
         return TRUE;
     protections = vr_cli_json_objects(answer);
+    twins = has_twins(protections);
     table = vr_cli_table_new("Domain", "Role", "State", "Health", "Peer", "Policy", "Last RP",
-                             "RPO", NULL);
+                             "RPO", twins ? "UUID" : NULL, NULL);
     for (guint i = 0; i < protections->len; i++) {
         JsonObject *protection = g_ptr_array_index(protections, i);
         JsonObject *rp = vr_cli_json_member(protection, "last_rp");
@@ -88,6 +105,8 @@ vr_cli_list(VrCli *cli, const VrCliArgs *args, GError **error)
         vr_cli_table_take(table, vr_cli_json_text(protection, "policy"));
         vr_cli_table_take(table, vr_cli_json_time(rp, "time"));
         vr_cli_table_take(table, vr_cli_json_interval(protection, "rpo_seconds"));
+        if (twins)
+            vr_cli_table_take(table, vr_cli_json_text(protection, "uuid"));
     }
     vr_cli_table_print(table, cli->out, cli->quiet);
     return TRUE;

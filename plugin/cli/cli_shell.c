@@ -13,9 +13,31 @@ is_terminal(FILE *stream)
     return isatty(fileno(stream)) == 1;
 }
 
-/* Runs one line; returns its exit status. */
+/* The end of the command that @line begins with: a ';' that is not quoted, a comment, or the end.
+ */
+static char *
+command_end(char *line)
+{
+    char quote = '\0';
+    gboolean in_word = FALSE;
+
+    for (char *at = line; *at; at++) {
+        if (*at == '\\' && quote != '\'' && at[1])
+            at++;
+        else if (quote != '\0')
+            quote = *at == quote ? '\0' : quote;
+        else if (*at == '\'' || *at == '"')
+            quote = *at;
+        else if (*at == ';' || (*at == '#' && !in_word))
+            return at;
+        in_word = quote != '\0' || !g_ascii_isspace(*at);
+    }
+    return line + strlen(line);
+}
+
+/* Runs one command; returns its exit status. */
 static int
-run_line(VrCli *cli, const char *line)
+run_command(VrCli *cli, const char *line)
 {
     g_autofree char *command = g_strconcat("virt-replica ", line, NULL);
     g_auto(GStrv) argv = NULL;
@@ -33,6 +55,29 @@ ends(const char *line)
     return g_str_equal(line, "quit") || g_str_equal(line, "exit");
 }
 
+/* The commands of one line; TRUE if it ends the shell. @status: of the first that failed. */
+static gboolean
+run_line(VrCli *cli, char *line, int *status)
+{
+    for (;;) {
+        char *end = command_end(line);
+        gboolean more = *end == ';';
+        const char *command;
+        int failed;
+
+        *end = '\0';
+        command = g_strstrip(line);
+        if (ends(command))
+            return TRUE;
+        failed = *command ? run_command(cli, command) : 0;
+        if (*status == 0)
+            *status = failed;
+        if (!more)
+            return FALSE;
+        line = end + 1;
+    }
+}
+
 int
 vr_cli_shell(VrCli *cli)
 {
@@ -44,8 +89,6 @@ vr_cli_shell(VrCli *cli)
     if (prompt && !cli->quiet)
         fputs("Type 'help' for the commands, 'quit' to leave.\n\n", cli->out);
     for (;;) {
-        char *line = NULL;
-
         if (prompt)
             fputs(PROMPT, cli->out);
         fflush(cli->out);
@@ -54,12 +97,8 @@ vr_cli_shell(VrCli *cli)
                 fputc('\n', cli->out);
             break;
         }
-        line = g_strstrip(buffer);
-        if (!*line || *line == '#')
-            continue;
-        if (ends(line))
+        if (run_line(cli, buffer, &status))
             break;
-        status = run_line(cli, line);
     }
     free(buffer);
     return status;

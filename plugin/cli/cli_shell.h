@@ -9,11 +9,11 @@ G_BEGIN_DECLS
  * vr_cli_shell:
  * @cli: with @in set
  *
- * Reads lines, words quoted as in sh, and runs each as a command, until "quit", "exit" or the end
- * of the input; a command that fails does not end it. Empty lines and those that begin with '#' are
- * skipped. Prompts if input and output are a terminal.
+ * Reads lines of commands with ';' between them, words quoted and comments as in sh, and runs them
+ * until "quit", "exit" or the end of the input; a command that fails does not end it. Prompts if
+ * input and output are a terminal.
  *
- * Returns: the exit status of the last command, 0 if there was none.
+ * Returns: the exit status of the first command that failed, 0 if none did.
  */
 int vr_cli_shell(VrCli *cli);
 

@@ -13,8 +13,10 @@ VrPeerContact *vr_peer_contact_new(void);
 void vr_peer_contact_free(VrPeerContact *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VrPeerContact, vr_peer_contact_free)
 
-/** It answered. */
-void vr_peer_contact_heard(VrPeerContact *self, const char *fingerprint);
+/** It answered. TRUE: that is worth recording in the database, the last time is 10 min ago. */
+gboolean vr_peer_contact_heard(VrPeerContact *self, const char *fingerprint);
+/** When it answered last, wall time; 0: not in this run of the daemon. */
+gint64 vr_peer_contact_heard_us(VrPeerContact *self, const char *fingerprint);
 /** It did not, or does not talk to this host. */
 void vr_peer_contact_silent(VrPeerContact *self, const char *fingerprint, const GError *why);
 

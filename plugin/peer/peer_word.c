@@ -4,6 +4,8 @@
 #include "storage/replica/store_room.h"
 #include "storage/util/json_util.h"
 
+#define UNKNOWN G_MAXUINT64
+
 static gboolean
 look_at_store(VrApp *app, const VrProtection *row, VrStoreRoom *ret_room)
 {
@@ -56,16 +58,15 @@ vr_peer_word_add(VrApp *app, const VrProtection *row, JsonObject *answer)
 gboolean
 vr_peer_word_read(JsonObject *answer, VrPeerWord *ret_word, GError **error)
 {
-    guint64 full = 0;
+    guint64 percent;
 
-    *ret_word = (VrPeerWord){.store_percent = -1, .room_bytes = VR_PEER_ROOM_UNKNOWN};
+    *ret_word = (VrPeerWord){.store_percent = -1};
     if (!vr_json_bool_opt(answer, "idle", FALSE, &ret_word->idle, error) ||
-        (json_object_has_member(answer, "store_percent") &&
-         !vr_json_uint(answer, "store_percent", 100, &full, error)) ||
-        (json_object_has_member(answer, "room_bytes") &&
-         !vr_json_uint(answer, "room_bytes", G_MAXINT64, &ret_word->room_bytes, error)))
+        !vr_json_uint_opt(answer, "store_percent", 100, UNKNOWN, &percent, error) ||
+        !vr_json_uint_opt(answer, "room_bytes", G_MAXINT64, VR_PEER_ROOM_UNKNOWN,
+                          &ret_word->room_bytes, error))
         return FALSE;
-    if (json_object_has_member(answer, "store_percent"))
-        ret_word->store_percent = (gint) full;
+    if (percent != UNKNOWN)
+        ret_word->store_percent = (gint) percent;
     return TRUE;
 }

@@ -296,10 +296,51 @@ vr_json_node(JsonObject *object)
     return node;
 }
 
+/* With as few digits as give the same number again: 4.2, not 4.2000000000000002. */
+static void
+append_number(GString *text, const char *token, gsize len)
+{
+    char buf[G_ASCII_DTOSTR_BUF_SIZE];
+    g_autofree char *copy = g_strndup(token, len);
+    double value = g_ascii_strtod(copy, NULL);
+
+    if (strpbrk(copy, ".eE") == NULL) {
+        g_string_append(text, copy);
+        return;
+    }
+    g_ascii_formatd(buf, sizeof buf, "%.15g", value);
+    g_string_append(text, g_ascii_strtod(buf, NULL) == value ? buf : copy);
+}
+
+/* Up to the quote that ends the string @at begins with. */
+static gsize
+string_len(const char *at)
+{
+    gsize len = 1;
+
+    while (at[len] != '"' && at[len] != '\0')
+        len += at[len] == '\\' && at[len + 1] != '\0' ? 2 : 1;
+    return at[len] == '"' ? len + 1 : len;
+}
+
 char *
 vr_json_to_text(JsonNode *node)
 {
-    return json_to_string(node, FALSE);
+    g_autofree char *raw = json_to_string(node, FALSE);
+    GString *text = g_string_sized_new(strlen(raw));
+
+    for (const char *at = raw; *at;) {
+        gsize len = *at == '"' ? string_len(at) : strspn(at, "-+.0123456789eE");
+
+        if (*at != '"' && (*at == '-' || g_ascii_isdigit(*at))) {
+            append_number(text, at, len);
+        } else {
+            len = *at == '"' ? len : 1;
+            g_string_append_len(text, at, (gssize) len);
+        }
+        at += len;
+    }
+    return g_string_free(text, FALSE);
 }
 
 char *

@@ -9,6 +9,7 @@ import time
 import lab
 import ops
 from lab import LabError, wait_for
+from protected import wall
 
 INTERVAL = 3
 TOLD = 15  # seconds, or two intervals
@@ -72,7 +73,12 @@ class Case:
 
 
 def peer_dead(case):
+    """And when it was seen last is true, though nobody asked for it in between."""
+    time.sleep(5)
+    stopped = time.time()
     case.target.daemon("stop")
+    seen = case.source.vr("peer-list")[0]["last_seen"]
+    assert stopped - wall(seen) < 10, (stopped, seen)
     yield case.source, "peer-unreachable", ["kvm2"], "Check the other host"
     case.target.daemon("start")
 

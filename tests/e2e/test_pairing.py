@@ -81,3 +81,19 @@ rm -f k.pem c.pem answer
         assert re.fullmatch(r"000refused|400|401|403", answer), answer
     kvm1.vr("peer-remove", "kvm2")
     lab.wait_for(lambda: not kvm2.vr("peer-list")[0]["reachable"], 15, "who was removed gets nothing any more")
+
+
+def test_peer_that_is_gone():
+    """Nothing is left here of what was protected there; a replica here is not dropped with its dead source."""
+    with ops.protected("widow") as (guest, source, target):
+        target.daemon("kill")
+        error = source.vr_fails(5, "peer-remove", "kvm2", code="peer-in-use", contains=[guest.name])
+        assert "peer-remove kvm2 --force" in error.action, error.action
+        source.vr("peer-remove", "kvm2", "--force")
+        assert source.vr("list", "--all") == source.vr("peer-list") == []
+        assert source.virsh("checkpoint-list", guest.name, "--name") == ""
+        target.daemon("start")
+        error = ops.refused(target, 5, "peer-remove", "kvm1", "--force", code="replicas-held", names=[guest.name, "kvm1"])
+        assert f"unprotect {guest.name} --force" in error.action, error.action
+        target.vr("unprotect", guest.name, "--force")
+        target.vr("peer-remove", "kvm1", "--force")

@@ -389,6 +389,8 @@ test_shell(void)
     g_auto(Run) goes_on = run_shell(NULL, plain, "lsit\n'open\nstatus");
     g_auto(Run) as_json = run_shell(NULL, json, "lsit\n");
     g_auto(Run) empty = run_shell(NULL, plain, "\n");
+    g_auto(Run) several = run_shell(NULL, plain, "--version;;--version ; # ; lsit\nquit;lsit\n");
+    g_auto(Run) quoted = run_shell(NULL, plain, "help 'a;b'\n--version\nhelp \"a\\\";b\" a#b\n");
 
     g_assert_cmpint(two.status, ==, 0);
     g_assert_true(g_str_has_prefix(two.out, VR_VERSION "\n"));
@@ -396,13 +398,19 @@ test_shell(void)
     g_assert_cmpstr(two.err, ==, "");
     g_assert_cmpint(ended.status, ==, 0);
     g_assert_cmpstr(ended.out, ==, VR_VERSION "\n");
-    g_assert_cmpint(goes_on.status, ==, 6);
+    g_assert_cmpint(goes_on.status, ==, 2);
     assert_has(goes_on.err, "unknown command 'lsit'");
     assert_has(goes_on.err, "/nonexistent/socket");
     g_assert_cmpint(as_json.status, ==, 2);
     g_assert_true(g_str_has_prefix(as_json.out, "{\"error\":{\"code\":\"usage\""));
     g_assert_cmpint(empty.status, ==, 0);
     g_assert_cmpstr(empty.out, ==, "");
+    g_assert_cmpint(several.status, ==, 0);
+    g_assert_cmpstr(several.out, ==, VR_VERSION "\n" VR_VERSION "\n");
+    g_assert_cmpint(quoted.status, ==, 2);
+    assert_has(quoted.err, "a;b");
+    assert_has(quoted.err, "a#b");
+    g_assert_cmpstr(quoted.out, ==, VR_VERSION "\n");
 }
 
 static void
@@ -845,6 +853,13 @@ static const struct {
      "-\n"
      " web1     source   protected   warning   kvm2   gold     2026-11-23 02:14:17 +0100   "
      "0:00:04\n"
+     "\n"},
+    {"list", "GET /v1/protections", "",
+     "[{\"name\":\"web\",\"uuid\":\"u-1\"},{\"name\":\"web\",\"uuid\":\"u-2\"}]",
+     " Domain   Role   State   Health   Peer   Policy   Last RP   RPO   UUID\n"
+     "------------------------------------------------------------------------\n"
+     " web      -      -       -        -      -        -         -     u-1\n"
+     " web      -      -       -        -      -        -         -     u-2\n"
      "\n"},
     {"list --all", "GET /v1/protections?all=1", "", "[]",
      " Domain   Role   State   Health   Peer   Policy   Last RP   RPO\n"

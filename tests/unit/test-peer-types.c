@@ -412,6 +412,9 @@ test_wrong_is_an_error(void)
         {call_compare, SAID, "active", "true"},
         {call_compare, SAID, "running", "true"},
         {call_compare, SAID, "moving", "true"},
+        {call_compare, SAID, "idle", "true"},
+        {call_compare, SAID, "store_percent", "0"},
+        {call_compare, SAID, "room_bytes", "0 9223372036854775807"},
         {call_follow, "\"state\":\"completed\"", "progress", "0 -1 1.5 9223372036854775807"},
         {call_follow, "\"state\":\"completed\"", "bytes_read", "0 9223372036854775807"},
         {call_follow, "\"state\":\"completed\"", "error", "{} {\"a\":1}"},
@@ -554,12 +557,31 @@ test_endless_list(void)
     target_stop(&target);
 }
 
+/* As people write them; the same number, and nothing of a string, is changed. */
+static void
+test_numbers(void)
+{
+    static const char text[] = "{\"a\":4.2000000000000002,\"b\":[-1,0,9007199254740993,0.5],"
+                               "\"4.2000000000000002 \\\" 1.10000000000000009\":true,\"c\":1e300,"
+                               "\"d\":0.30000000000000004,\"e\":null,\"f\":\"-0.10\"}";
+    g_autoptr(JsonNode) node = json_from_string(text, NULL);
+    g_autofree char *out = vr_json_to_text(node);
+    g_autoptr(JsonNode) again = json_from_string(out, NULL);
+
+    g_assert_nonnull(strstr(out, "\"a\":4.2,"));
+    g_assert_nonnull(strstr(out, "[-1,0,9007199254740993,0.5]"));
+    g_assert_nonnull(strstr(out, "\"4.2000000000000002 \\\" 1.10000000000000009\":true"));
+    g_assert_nonnull(strstr(out, "\"f\":\"-0.10\""));
+    g_assert_true(json_node_equal(node, again));
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING | G_LOG_FATAL_MASK);
     vr_http_global_init();
+    g_test_add_func("/peer-types/numbers", test_numbers);
     g_test_add_func("/peer-types/parsers", test_parsers);
     g_test_add_func("/peer-types/answers", test_answers);
     g_test_add_func("/peer-types/wrong-is-an-error", test_wrong_is_an_error);
