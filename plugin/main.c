@@ -22,6 +22,7 @@
 #include "plugin/notify.h"
 #include "plugin/ownership_watch.h"
 #include "plugin/peer/peer_ops.h"
+#include "plugin/policy_watch.h"
 #include "plugin/probe.h"
 #include "plugin/scrub.h"
 #include "plugin/state_lost.h"
@@ -49,6 +50,7 @@ typedef struct {
     VrProbe *probe;
     VrScrub *scrub;
     VrHealthWatch *health;
+    VrPolicyWatch *policy_watch;
     VrPeerServer *peer_server;
     VrHttpServer *local;
     VrHookEvents *hook_events;
@@ -270,6 +272,7 @@ run(Daemon *self)
     self->probe = vr_probe_start(&self->app);
     vr_ownership_watch_start(self->app.ownership);
     self->scrub = vr_scrub_start(&self->app);
+    self->policy_watch = vr_policy_watch_start(&self->app);
     self->health = vr_health_watch_start(&self->app);
     vr_notify("READY=1");
     g_message("virt-replicad %s: host '%s', peers on port %u", VR_VERSION, self->app.config->name,
@@ -289,6 +292,7 @@ shut_down(Daemon *self)
         vr_replicas_stop(app->replicas);
     vr_scrub_stop(self->scrub);
     vr_health_watch_stop(self->health);
+    vr_policy_watch_stop(self->policy_watch);
     vr_probe_stop(self->probe);
     vr_maintain_stop(self->maintain);
     vr_ownership_watch_stop(app->ownership);

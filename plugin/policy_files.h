@@ -15,6 +15,14 @@ void vr_policy_files_free(VrPolicyFiles *self);
 
 /** NOT_FOUND "no-such-policy"; INVALID naming file and line. (transfer full) */
 VrPolicy *vr_policy_files_get(VrPolicyFiles *self, const char *name, GError **error);
+/** What holds for the protections that have it: the file or, while that cannot be read, the last
+ * one of this run of the daemon that could. Errors: those of vr_policy_files_get() if there is
+ * none. (transfer full) */
+VrPolicy *vr_policy_files_in_force(VrPolicyFiles *self, const char *name, GError **error);
+/** Why the file is not what is in force, or NULL. (transfer full) */
+GError *vr_policy_files_problem(VrPolicyFiles *self, const char *name);
+/** TRUE if the file is another one than when this was asked last. */
+gboolean vr_policy_files_changed(VrPolicyFiles *self, const char *name);
 /** Names, sorted, NULL-terminated, "default" always among them. (transfer full) */
 char **vr_policy_files_list(VrPolicyFiles *self);
 /** TRUE if the name holds also without a file. */

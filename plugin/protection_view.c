@@ -104,7 +104,7 @@ static VrPolicy *
 policy_of(VrApp *app, const VrProtection *row)
 {
     VrPolicy *policy = row->role == VR_ROLE_SOURCE
-                           ? vr_policy_files_get(app->policies, row->policy, NULL)
+                           ? vr_policy_files_in_force(app->policies, row->policy, NULL)
                            : vr_source_policy(row, NULL);
 
     return policy ? policy : vr_policy_default();
@@ -115,8 +115,9 @@ typedef struct {
     char *libvirt_away, *peer_silent; /* owned */
     gint64 libvirt_since_us, peer_since_us;
     VrJobWait wait;
-    GError *past_failure; /* owned */
-    GError *failover;     /* owned, like the next of the last failover if that failed */
+    GError *past_failure;   /* owned */
+    GError *policy_problem; /* owned */
+    GError *failover;       /* owned, like the next of the last failover if that failed */
     gint64 failover_job, failover_us;
     gint store_percent;
     gboolean idle;
@@ -130,6 +131,7 @@ surroundings_clear(Surroundings *self)
     vr_job_wait_clear(&self->wait);
     g_clear_error(&self->past_failure);
     g_clear_error(&self->failover);
+    g_clear_error(&self->policy_problem);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Surroundings, surroundings_clear)
 
@@ -160,6 +162,8 @@ look_around(VrApp *app, const VrProtection *row, const VrScheduleInfo *schedule,
     (void) vr_peer_contact_get_word(app->contact, row->peer, row->uuid, &word);
     vr_jobs_get_wait(app->jobs, row->uuid, &ret_around->wait);
     look_at_failover(app, row, ret_around);
+    if (!is_target)
+        ret_around->policy_problem = vr_policy_files_problem(app->policies, row->policy);
     ret_around->past_failure = vr_scheduler_last_failure(app->scheduler, row->uuid);
     ret_around->store_percent =
         is_target ? vr_peer_word_store_percent(app, row) : word.store_percent;
@@ -238,6 +242,7 @@ reasons_of(VrApp *app, const VrProtection *row, const VrPolicy *policy, const ch
         .at_work = vr_jobs_running(app->jobs, row->uuid) != 0,
         .job_waits = around->wait.error,
         .job_kind = around->wait.kind,
+        .policy_problem = around->policy_problem,
         .failover = around->failover,
         .failover_job = around->failover_job,
         .libvirt_away = around->libvirt_away,

@@ -377,6 +377,17 @@ judge_load(const VrHealthInput *in, GPtrArray *reasons)
             in->domain, in->host, late);
 }
 
+static void
+judge_policy(const VrHealthInput *in, GPtrArray *reasons)
+{
+    if (in->policy_problem)
+        add(reasons, VR_HEALTH_WARNING, "policy-refused",
+            "Correct the file; it is read within a second.",
+            "domain '%s': its policy's file on host '%s' is refused and what was in force before "
+            "stays so: %s",
+            in->domain, in->host, in->policy_problem->message);
+}
+
 /* Whom nothing can be done without, on either side. */
 static void
 judge_neighbours(const VrHealthInput *in, GPtrArray *reasons)
@@ -452,6 +463,7 @@ vr_health_evaluate(const VrHealthInput *input, GPtrArray **ret_reasons)
         judge_cycles(input, reasons);
         judge_app_points(input, reasons);
     }
+    judge_policy(input, reasons);
     judge_load(input, reasons);
     judge_neighbours(input, reasons);
     judge_host(input, reasons);

@@ -42,7 +42,8 @@ typedef struct {
     gboolean at_work;           /* a job of it runs or waits */
     const GError *job_waits;    /* nullable: what that job waits for */
     const char *job_kind;       /* of that; static */
-    const GError *failover;     /* nullable: why the last failover failed, of the last day */
+    const GError *policy_problem; /* nullable: why the file of its policy is not what holds */
+    const GError *failover;       /* nullable: why the last failover failed, of the last day */
     gint64 failover_job;
     const char *libvirt_away; /* nullable: why this host's libvirt cannot be asked */
     const char *peer_silent;  /* nullable: why the other host cannot be asked */

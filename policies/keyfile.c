@@ -297,6 +297,29 @@ find_spec(const char *file, const VrKeyfileEntry *entry, const VrKeySpec *specs,
     return NULL;
 }
 
+/* Also those without a key in them, which are what somebody meant to be taken. */
+static gboolean
+check_groups(const char *file, const char *text, gsize length, const VrKeySpec *specs,
+             guint n_specs, GError **error)
+{
+    g_autofree char *copy = g_strndup(text, length);
+    g_auto(GStrv) lines = g_strsplit(copy, "\n", -1);
+
+    for (guint i = 0; lines[i]; i++) {
+        const char *line = g_strstrip(lines[i]);
+        g_autofree char *group = *line == '[' ? group_name(line) : NULL;
+        gboolean known = group == NULL;
+
+        for (guint k = 0; !known && k < n_specs; k++)
+            known = strcmp(specs[k].group, group) == 0;
+        if (!known) {
+            refuse(error, file, i + 1, "unknown group [%s]", group);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 gboolean
 vr_keyfile_parse(const char *file, const char *text, gsize length, const VrKeySpec *specs,
                  guint n_specs, gpointer target, GError **error)
@@ -326,7 +349,7 @@ vr_keyfile_parse(const char *file, const char *text, gsize length, const VrKeySp
             return FALSE;
         }
     }
-    return TRUE;
+    return check_groups(file, text, length, specs, n_specs, error);
 }
 
 static char *

@@ -7,6 +7,7 @@
 #include "plugin/api/api.h"
 #include "plugin/check.h"
 #include "plugin/cycle/replicate.h"
+#include "plugin/policy_watch.h"
 #include "plugin/store_adopt.h"
 #include "policies/error.h"
 #include "policies/ids.h"
@@ -67,26 +68,6 @@ policy_dump(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GEr
     return TRUE;
 }
 
-/* Domains that have the policy get its new times at once, and go on if it was what held them up;
- * the target learns of it with the next cycle. */
-static void
-reschedule(VrApp *app, const char *policy)
-{
-    g_autoptr(GPtrArray) rows = vr_state_protection_list(app->state, NULL);
-
-    for (guint i = 0; rows != NULL && i < rows->len; i++) {
-        const VrProtection *row = g_ptr_array_index(rows, i);
-        VrScheduleInfo info;
-
-        vr_scheduler_info(app->scheduler, row->uuid, &info);
-        if (row->role != VR_ROLE_SOURCE || !info.known || strcmp(row->policy, policy) != 0)
-            continue;
-        (void) vr_replicate_schedule(app, row, NULL);
-        if (info.blocked)
-            vr_scheduler_kick(app->scheduler, row->uuid);
-    }
-}
-
 static gboolean
 policy_define(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpointer data,
               GError **error)
@@ -100,7 +81,7 @@ policy_define(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gp
     if (text == NULL || !vr_json_string_opt(body, "file", 4096, &file, error) ||
         !vr_policy_files_put(app->policies, name, file ? file : name, text, error))
         return FALSE;
-    reschedule(app, name);
+    vr_policy_take_up(app, name);
     return TRUE;
 }
 
@@ -127,7 +108,7 @@ policy_undefine(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, 
     }
     if (!vr_policy_files_delete(app->policies, name, error))
         return FALSE;
-    reschedule(app, name);
+    vr_policy_take_up(app, name);
     return TRUE;
 }
 

@@ -578,7 +578,7 @@ run_load(Run *run, const char *uuid, GError **error)
     if (run->row == NULL)
         return FALSE;
     run->was_unsure = run->row->manifest_unsure;
-    run->policy = vr_policy_files_get(run->app->policies, run->row->policy, error);
+    run->policy = vr_policy_files_in_force(run->app->policies, run->row->policy, error);
     if (run->policy == NULL)
         return FALSE;
     run->peer = vr_peer_pool_get(run->app->peers, run->row->peer, error);

@@ -34,7 +34,7 @@ vr_netmap_json(VrApp *app, const char *peer, GError **error)
 static JsonNode *
 message(VrApp *app, const VrProtection *row, GError **error)
 {
-    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+    g_autoptr(VrPolicy) policy = vr_policy_files_in_force(app->policies, row->policy, error);
     g_autofree char *text = NULL;
     JsonArray *networks;
     JsonObject *object;

@@ -143,7 +143,7 @@ vr_replicate_scheduled(gpointer data, const char *uuid, GCancellable *cancel)
 gboolean
 vr_replicate_schedule(VrApp *app, const VrProtection *row, GError **error)
 {
-    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+    g_autoptr(VrPolicy) policy = vr_policy_files_in_force(app->policies, row->policy, error);
     gboolean ok = policy != NULL;
     VrScheduleInfo info;
 

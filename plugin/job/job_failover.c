@@ -130,7 +130,8 @@ shut_down(VrFailover *self, GError **error)
 {
     gboolean force =
         json_object_get_boolean_member_with_default(vr_job_args(self->job), "force", FALSE);
-    g_autoptr(VrPolicy) policy = vr_policy_files_get(self->app->policies, self->row->policy, error);
+    g_autoptr(VrPolicy) policy =
+        vr_policy_files_in_force(self->app->policies, self->row->policy, error);
 
     if (policy == NULL)
         return FALSE;

@@ -65,7 +65,7 @@ finalize(VrApp *app, const char *peer, const char *uuid, GError **error)
 static gboolean
 consents(VrApp *app, const VrProtection *row, GError **error)
 {
-    g_autoptr(VrPolicy) policy = vr_policy_files_get(app->policies, row->policy, error);
+    g_autoptr(VrPolicy) policy = vr_policy_files_in_force(app->policies, row->policy, error);
     g_autofree char *domain = vr_shell_word(row->name);
     g_autofree char *action = NULL;
 

@@ -144,6 +144,19 @@ vr_state_protection_list(VrState *self, GError **error)
                          "SELECT " PROTECTION_COLUMNS " FROM protection ORDER BY name, uuid", "");
 }
 
+static gpointer
+text_row(sqlite3_stmt *stmt, GError **error G_GNUC_UNUSED)
+{
+    return vr_column_text(stmt, 0);
+}
+
+GPtrArray *
+vr_state_protection_policies(VrState *self)
+{
+    return vr_state_rows(self, text_row, g_free, NULL,
+                         "SELECT DISTINCT policy FROM protection WHERE role = 'source'", "");
+}
+
 gboolean
 vr_state_protection_count(VrState *self, guint *ret_number, GError **error)
 {

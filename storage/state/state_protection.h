@@ -57,6 +57,9 @@ gboolean vr_state_protection_find(VrState *self, const char *uuid, VrProtection 
                                   GError **error);
 /** (element-type VrProtection) (transfer full), by name */
 GPtrArray *vr_state_protection_list(VrState *self, GError **error);
+/** Names of the policies that domains of this host have. NULL if that cannot be read.
+ * (element-type utf8) (transfer full) */
+GPtrArray *vr_state_protection_policies(VrState *self);
 #define VR_HOST_PROTECTIONS_MAX 500
 /** Of both roles. */
 gboolean vr_state_protection_count(VrState *self, guint *ret_number, GError **error);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Protect, look at it, pause, change its policy, end it; what is interrupted goes on or leaves nothing."""
+import os
 import re
 import time
 
@@ -114,20 +115,39 @@ def test_protect_again():
         assert len(ops.points(target, guest.name)) >= 1
 
 
-def test_policy_broken_by_hand():
-    """A policy file that cannot be read stops its domains, says so, and lets them go on once it is right."""
-    with ops.protected(policy={"interval": "1s", "rpo_target": "10s"}) as (guest, source, target):
-        source.write("/etc/virt-replica/policies/test.conf", "[policy]\ninterval = soon\n")
-        lab.wait_for(lambda: source.vr("info", guest.name)["health"] == "critical", 10, "it is noticed")
-        found = source.vr("info", guest.name)
-        blocked = next(r for r in found["reasons"] if r["code"] == "blocked")
-        assert all(part in blocked["message"] for part in (guest.name, "test.conf:2", "interval", "soon")), blocked
-        assert blocked["since"] == found["last_error"]["time"], found
-        ops.refused(source, 2, "sync", guest.name, names=["test.conf:2"])
+def test_policy_edited_by_hand():
+    """What is saved takes hold at once; what cannot be read, or is gone, is refused and said, and what held before holds."""
+    path = "/etc/virt-replica/policies/test.conf"
+    with ops.protected(policy={"interval": "1h", "rpo_target": "2h"}) as (guest, source, target):
+        def told():
+            found = {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}
+            return found.get("policy-refused")
+
+        def more_points():
+            before = len(ops.points(target, guest.name))
+            lab.wait_for(lambda: len(ops.points(target, guest.name)) > before + 1, 10, "points at the interval")
+        source.write(path, "[policy]\ninterval = 1s\nrpo-target = 10s\n")
+        more_points()
+        for broken, words in (("[policy]\ninterval = soon\n", ("test.conf:2", "interval", "soon")),
+                              ("[polici]\n", ("test.conf:1", "[policy]")), ("", ("test.conf:1", "[policy]"))):
+            source.write(path, broken)
+            reason = lab.wait_for(told, 5, f"{broken!r} is noticed")
+            assert all(part in reason["message"] for part in (guest.name, *words)), reason
+            lab.wait_for(lambda: words[0] in source.daemon_log(), 5, "the log says so")
+        more_points()
+        os.unlink(source.path(path))
+        lab.wait_for(lambda: (told() or {"message": ""})["message"].endswith("there is no policy 'test'"), 5, "it is gone")
+        more_points()
+        lab.define_policy(source, "test", interval="1h", rpo_target="2h")
+        lab.wait_for(lambda: not told(), 5, "it is right again")
+        source.write(path, "[policy]\ninterval = soon\n")  # nothing is known to have held after a restart
+        ops.restart(source)
+        found = lab.wait_for(lambda: [r for r in source.vr("info", guest.name)["reasons"] if r["code"] == "blocked"], 15,
+                             "it is blocked")
+        assert "test.conf:2" in found[0]["message"], found
         before = len(ops.points(target, guest.name))
-        lab.define_policy(source, "test", interval="1s", rpo_target="10s")
-        lab.wait_for(lambda: len(ops.points(target, guest.name)) > before, 10, "points again")
-        assert not [r for r in source.vr("info", guest.name)["reasons"] if r["code"] == "blocked"]
+        source.write(path, "[policy]\ninterval = 1s\nrpo-target = 10s\n")
+        lab.wait_for(lambda: len(ops.points(target, guest.name)) > before, 10, "it goes on by itself")
 
 
 def test_excluded_disk():

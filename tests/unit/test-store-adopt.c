@@ -122,6 +122,7 @@ set_up(Fixture *f, gconstpointer data)
     f->app.fence = vr_fence_new(f->dir, "kvm2");
     f->app.guards = vr_guards_new();
     f->app.checked = vr_checked_definitions_new();
+    f->app.contact = vr_peer_contact_new();
     f->app.policies = vr_policy_files_new(f->dir);
     f->app.cycles = vr_cycle_log_new();
     f->app.scheduler = vr_scheduler_new(1, no_cycle, &f->app);
@@ -143,6 +144,7 @@ tear_down(Fixture *f, gconstpointer data)
     vr_policy_files_free(f->app.policies);
     vr_guards_free(f->app.guards);
     vr_checked_definitions_free(f->app.checked);
+    vr_peer_contact_free(f->app.contact);
     vr_fence_free(f->app.fence);
     vr_generation_free(f->generation);
     g_assert_true(vr_remove_tree(f->dir, NULL));
@@ -368,6 +370,16 @@ test_chain(Fixture *f, gconstpointer data)
 }
 
 /* A database that was put back from a backup. */
+
+char *__wrap_vr_conn_why_away(VrConn *conn, gint64 *ret_since_us);
+
+/* Wrapped: libvirt answers. */
+char *
+__wrap_vr_conn_why_away(VrConn *conn, gint64 *ret_since_us)
+{
+    *ret_since_us = 0;
+    return NULL;
+}
 
 static void
 assert_reason(Fixture *f, gboolean holds)
