@@ -84,6 +84,21 @@ vr_app_find_protection(VrApp *app, const char *domain, GError **error)
     return NULL;
 }
 
+VrProtection *
+vr_app_find_source(VrApp *app, const char *domain, GError **error)
+{
+    g_autoptr(VrProtection) row = vr_app_find_protection(app, domain, error);
+    g_autoptr(VrPeer) peer = row ? vr_state_peer_get(app->state, row->peer, NULL) : NULL;
+    g_autofree char *action = NULL;
+
+    if (row == NULL || row->role == VR_ROLE_SOURCE || row->state == VR_PROTECTION_FAILED_OVER)
+        return g_steal_pointer(&row);
+    action = g_strdup_printf("Run it on host '%s'.", peer ? peer->name : row->peer);
+    vr_set_error(error, VR_ERROR_REFUSED, "not-source", action,
+                 "domain '%s': this host holds its replica; its source decides", row->name);
+    return NULL;
+}
+
 gboolean
 vr_app_set_state(VrApp *app, const char *uuid, VrProtectionEvent event, VrProtection *row,
                  GError **error)

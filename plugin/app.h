@@ -52,6 +52,10 @@ char *vr_app_manifest_dir(const VrApp *app, const char *uuid);
  * "ambiguous-name" with the UUIDs. */
 VrProtection *vr_app_find_protection(VrApp *app, const char *domain, GError **error);
 
+/** The same for what only the source can do: REFUSED "not-source" for a replica. After a failover
+ * the state tells what is possible, on either side. */
+VrProtection *vr_app_find_source(VrApp *app, const char *domain, GError **error);
+
 /**
  * vr_app_set_state:
  *

@@ -230,6 +230,7 @@ start_servers(Daemon *self, GError **error)
     vr_http_server_add_routes(self->local, vr_api_settings_routes, vr_n_api_settings_routes, app);
     vr_http_server_add_routes(self->local, vr_api_protection_routes, vr_n_api_protection_routes,
                               app);
+    vr_http_server_add_routes(self->local, vr_api_change_routes, vr_n_api_change_routes, app);
     vr_http_server_add_routes(self->local, vr_api_job_routes, vr_n_api_job_routes, app);
     return vr_http_server_start(self->local, error);
 }

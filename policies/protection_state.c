@@ -4,18 +4,20 @@
 #include "policies/error.h"
 
 #define OP(name) (1u << VR_OPERATION_##name)
-#define OPS_REPLICATING (OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(PLANNED_FAILOVER) | OP(UNPROTECT))
+#define OPS_REPLICATING                                                                            \
+    (OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(CHANGE) | OP(PLANNED_FAILOVER) | OP(UNPROTECT))
 
 static const struct {
     const char *name;
     guint operations;
 } states[VR_PROTECTION_STATE_LAST] = {
     [VR_PROTECTION_ENABLING] = {"enabling", OP(UNPROTECT)},
-    [VR_PROTECTION_INITIAL] = {"initial", OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(UNPROTECT)},
+    [VR_PROTECTION_INITIAL] = {"initial",
+                               OP(CYCLE) | OP(SYNC) | OP(PAUSE) | OP(CHANGE) | OP(UNPROTECT)},
     [VR_PROTECTION_PROTECTED] = {"protected", OPS_REPLICATING},
     [VR_PROTECTION_RESYNC_NEEDED] = {"resync-needed", OPS_REPLICATING},
-    [VR_PROTECTION_RESYNC] = {"resync", OP(CYCLE) | OP(PAUSE) | OP(UNPROTECT)},
-    [VR_PROTECTION_PAUSED] = {"paused", OP(RESUME) | OP(UNPROTECT)},
+    [VR_PROTECTION_RESYNC] = {"resync", OP(CYCLE) | OP(PAUSE) | OP(CHANGE) | OP(UNPROTECT)},
+    [VR_PROTECTION_PAUSED] = {"paused", OP(RESUME) | OP(CHANGE) | OP(UNPROTECT)},
     /* One that did not end can be asked for again; it goes on where it was. */
     [VR_PROTECTION_FAILING_OVER] = {"failing-over", OP(PLANNED_FAILOVER)},
     [VR_PROTECTION_FAILED_OVER] = {"failed-over", OP(UNPROTECT)},
@@ -47,6 +49,7 @@ static const char *const operation_names[VR_OPERATION_LAST] = {
     [VR_OPERATION_SYNC] = "sync",
     [VR_OPERATION_PAUSE] = "pause",
     [VR_OPERATION_RESUME] = "resume",
+    [VR_OPERATION_CHANGE] = "change of policy or disks",
     [VR_OPERATION_PLANNED_FAILOVER] = "failover --planned",
     [VR_OPERATION_UNPROTECT] = "unprotect",
 };

@@ -48,6 +48,7 @@ typedef enum {
     VR_OPERATION_SYNC,
     VR_OPERATION_PAUSE,
     VR_OPERATION_RESUME,
+    VR_OPERATION_CHANGE, /* of its policy, of the disks that are left out */
     VR_OPERATION_PLANNED_FAILOVER,
     VR_OPERATION_UNPROTECT,
     VR_OPERATION_LAST

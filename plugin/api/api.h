@@ -19,6 +19,8 @@ extern const VrHttpRoute vr_api_settings_routes[];
 extern const guint vr_n_api_settings_routes;
 extern const VrHttpRoute vr_api_protection_routes[];
 extern const guint vr_n_api_protection_routes;
+extern const VrHttpRoute vr_api_change_routes[];
+extern const guint vr_n_api_change_routes;
 extern const VrHttpRoute vr_api_job_routes[];
 extern const guint vr_n_api_job_routes;
 

@@ -174,21 +174,10 @@ find(const VrHttpRequest *request, VrApp *app, GError **error)
     return vr_app_find_protection(app, vr_http_request_param(request, "domain"), error);
 }
 
-/* The same for what only the source can do. After a failover the state tells what is possible, on
- * either side. */
 static VrProtection *
 find_source(const VrHttpRequest *request, VrApp *app, GError **error)
 {
-    g_autoptr(VrProtection) row = find(request, app, error);
-    g_autoptr(VrPeer) peer = row ? vr_state_peer_get(app->state, row->peer, NULL) : NULL;
-    g_autofree char *action = NULL;
-
-    if (row == NULL || row->role == VR_ROLE_SOURCE || row->state == VR_PROTECTION_FAILED_OVER)
-        return g_steal_pointer(&row);
-    action = g_strdup_printf("Run it on host '%s'.", peer ? peer->name : row->peer);
-    vr_set_error(error, VR_ERROR_REFUSED, "not-source", action,
-                 "domain '%s': this host holds its replica; its source decides", row->name);
-    return NULL;
+    return vr_app_find_source(app, vr_http_request_param(request, "domain"), error);
 }
 
 static gboolean

@@ -116,6 +116,16 @@ static const VrCliParam verify_options[] = {
     WAITING,
     END,
 };
+static const VrCliParam policy_set_args[] = {
+    DOMAIN,
+    {"policy", VR_CLI_POLICY, "name of the policy", TRUE},
+    END,
+};
+static const VrCliParam disk_args[] = {
+    DOMAIN,
+    {"disk", VR_CLI_DISK, "target name such as vdb", TRUE},
+    END,
+};
 static const VrCliParam peer_remove_options[] = {
     {"force", VR_CLI_FLAG, "it is gone for good: end what is protected there first"},
     VERBOSE,
@@ -216,6 +226,12 @@ static const VrCliCommand commands[] = {
     {"unprotect", "protection", domain_arg, unprotect_options, vr_cli_unprotect,
      "end a protection; the peer keeps the replica for its grace"},
 
+    {"policy-set", "protection", policy_set_args, none, vr_cli_policy_set,
+     "let a protection follow another policy"},
+    {"disk-exclude", "protection", disk_args, none, vr_cli_disk_exclude,
+     "leave a disk out from the next recovery point on"},
+    {"disk-include", "protection", disk_args, none, vr_cli_disk_include,
+     "replicate a disk that was left out"},
     {"rp-list", "rp", domain_arg, none, vr_cli_rp_list, "list the recovery points of a domain"},
     {"rp-info", "rp", rp_info_args, none, vr_cli_rp_info, "show one recovery point"},
 

@@ -29,6 +29,9 @@ gboolean vr_cli_store_undefine(VrCli *cli, const VrCliArgs *args, GError **error
 /* cli_policy.c */
 gboolean vr_cli_policy_list(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_policy_define(VrCli *cli, const VrCliArgs *args, GError **error);
+gboolean vr_cli_policy_set(VrCli *cli, const VrCliArgs *args, GError **error);
+gboolean vr_cli_disk_exclude(VrCli *cli, const VrCliArgs *args, GError **error);
+gboolean vr_cli_disk_include(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_policy_dump(VrCli *cli, const VrCliArgs *args, GError **error);
 gboolean vr_cli_policy_undefine(VrCli *cli, const VrCliArgs *args, GError **error);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/cli/cli_client.h"
 #include "plugin/cli/cli_commands.h"
+#include "plugin/cli/cli_format.h"
 #include "plugin/cli/cli_json.h"
 #include "plugin/cli/cli_request.h"
 #include "plugin/cli/cli_table.h"
@@ -217,7 +218,11 @@ say_point(VrCli *cli, const char *domain, JsonObject *job)
 {
     JsonObject *result = vr_cli_json_member(job, "result");
     const char *consistency = vr_cli_json_string(result, "consistency");
+    const char *why = vr_cli_json_string(result, "not_frozen");
+    g_autofree char *shown = why ? vr_cli_escape(why) : NULL;
 
+    if (shown)
+        fprintf(cli->err, "warning: the guest could not be frozen: %s\n", shown);
     if (consistency)
         vr_cli_say(cli, "Domain '%s' has a new recovery point, %s-consistent", domain, consistency);
     else

@@ -37,6 +37,7 @@ typedef struct {
     char *root;              /* owned: of what was read here */
     gboolean
         was_unsure; /* the digests are read from the target in this cycle, ours were wrong before */
+    char *not_frozen;          /* owned, nullable: why the guest could not be frozen */
     gint64 point_us;           /* wall: what the RP is told to show */
     gint64 point_monotonic_us; /* the same instant */
 } Run;
@@ -95,6 +96,7 @@ run_clear(Run *run)
     g_clear_pointer(&run->cycle, g_free);
     g_clear_pointer(&run->old_checkpoint, g_free);
     g_clear_pointer(&run->root, g_free);
+    g_clear_pointer(&run->not_frozen, g_free);
 }
 
 /* Disks the base does not have start from nothing, on both ends. */
@@ -245,9 +247,12 @@ step_freeze(Run *run, GError **error)
     g_autoptr(GError) refused = NULL;
 
     if (run->wanted->quiesce &&
-        !vr_point_freeze(run->point, (guint) (run->policy->freeze_timeout_us / 1000), &refused))
+        !vr_point_freeze(run->point, (guint) (run->policy->freeze_timeout_us / 1000), &refused)) {
         g_warning("domain '%s': the next recovery point is crash-consistent only: %s",
                   run->row->name, refused->message);
+        g_free(run->not_frozen);
+        run->not_frozen = g_strdup(refused->message);
+    }
     return vr_fault_point(VR_STEP_S3, error);
 }
 
@@ -567,6 +572,10 @@ fill_done(const Run *run, const VrRecoveryPoint *rp, VrCycleDone *ret_done)
     ret_done->point_us = run->point_monotonic_us;
     ret_done->consistency = rp->consistency;
     g_strlcpy(ret_done->root, run->root, sizeof ret_done->root);
+    if (run->wanted->quiesce && rp->consistency != VR_CONSISTENCY_APP)
+        g_strlcpy(ret_done->not_frozen,
+                  run->not_frozen ? run->not_frozen : "the guest thawed before the point was taken",
+                  sizeof ret_done->not_frozen);
     ret_done->changed_bytes = __atomic_load_n(&run->progress->changed, __ATOMIC_RELAXED);
     ret_done->domain_off = run->plan->point == VR_POINT_OFFLINE;
 }

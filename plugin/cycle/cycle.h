@@ -24,6 +24,7 @@ typedef struct {
     gint64 point_us; /* monotonic: the instant it shows */
     VrConsistency consistency;
     char root[65];
+    char not_frozen[256]; /* why it is not application-consistent though that was wanted; or "" */
     guint64 changed_bytes;
     gboolean domain_off; /* taken from a shut-off domain */
 } VrCycleDone;

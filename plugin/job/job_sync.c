@@ -13,6 +13,8 @@ set_result(VrJob *job, const VrCycleDone *done)
     vr_job_result_int(job, "number", (gint64) done->number);
     vr_job_result_string(job, "root", done->root);
     vr_job_result_string(job, "consistency", vr_consistency_name(done->consistency));
+    if (done->not_frozen[0] != '\0')
+        vr_job_result_string(job, "not_frozen", done->not_frozen);
 }
 
 static gboolean

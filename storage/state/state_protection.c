@@ -268,6 +268,27 @@ vr_state_protection_set_name(VrState *self, const char *uuid, const char *name, 
 }
 
 gboolean
+vr_state_protection_set_policy(VrState *self, const char *uuid, const char *policy, GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(self, &n, error, "UPDATE protection SET policy = ?2 WHERE uuid = ?1",
+                               "ss", uuid, policy);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
+vr_state_protection_set_exclude(VrState *self, const char *uuid, const char *exclude,
+                                GError **error)
+{
+    int n = 0;
+    gboolean ok = vr_state_run(
+        self, &n, error, "UPDATE protection SET exclude = ?2 WHERE uuid = ?1", "ss", uuid, exclude);
+
+    return changed(uuid, ok, n, error);
+}
+
+gboolean
 vr_state_protection_set_autostart(VrState *self, const char *uuid, gboolean autostart,
                                   GError **error)
 {

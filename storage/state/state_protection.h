@@ -80,6 +80,11 @@ gboolean vr_state_protection_set_generation(VrState *self, const char *uuid, con
 gboolean vr_state_protection_set_settings(VrState *self, const VrProtection *row, GError **error);
 gboolean vr_state_protection_set_kept_until(VrState *self, const char *uuid, gint64 until_us,
                                             GError **error);
+gboolean vr_state_protection_set_policy(VrState *self, const char *uuid, const char *policy,
+                                        GError **error);
+/** @exclude: targets with commas between them. */
+gboolean vr_state_protection_set_exclude(VrState *self, const char *uuid, const char *exclude,
+                                         GError **error);
 gboolean vr_state_protection_set_name(VrState *self, const char *uuid, const char *name,
                                       GError **error);
 gboolean vr_state_protection_set_autostart(VrState *self, const char *uuid, gboolean autostart,

@@ -282,6 +282,10 @@ def test_no_room_for_scratch():
         cannot_protect(guest, source, "scratch-no-space", "vda", "200 MiB")
         source.run("rm", filler)
         source.vr("protect", guest.name, "--to", "kvm2")
+        source.virsh("suspend", guest.name)  # nobody answers in it
+        made = source.vr("sync", guest.name, "--quiesce")["result"]
+        source.virsh("resume", guest.name)
+        assert made["consistency"] == "crash" and made["not_frozen"], made
         fill(200)
         source.vr_fails(1, "sync", guest.name, code="scratch-no-space", contains=["MiB free", "320 MiB needed"])
         failed = {r["code"]: r for r in source.vr("info", guest.name)["reasons"]}["cycle-failed"]

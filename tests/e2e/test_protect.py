@@ -160,6 +160,41 @@ def test_excluded_disk():
         guest.moved_to(target).wait_line(r"^ACK ", 60)
 
 
+def test_changed_while_it_goes_on():
+    """Another policy, a disk less, and that disk again, of which alone all is sent; nothing is left on it meanwhile."""
+    with ops.protected(extra_disks=["16M"], churn=32, area=4) as (guest, source, target):
+        def disks():
+            newest = ops.points(target, guest.uuid)[-1]
+            return {p.split("/")[-2] for p in target.tree(f"{lab.STORE}/{guest.uuid}") if p.endswith(f"/{newest}.qcow2")}
+
+        def bitmaps(disk):
+            found = checker.Checker(guest.name, guest.uuid, source, target, guest).bitmaps()
+            return [b for b in found[disk] if b.startswith(lab.PREFIX)]
+        lab.define_policy(source, "fast", interval="1s", rpo_target="10s")
+        ops.refused(source, 4, "policy-set", guest.name, "nosuch", code="no-such-policy")
+        ops.refused(target, 5, "policy-set", guest.name, "fast", code="not-source", names=["kvm1"])
+        source.vr("policy-set", guest.name, "fast")
+        before = len(ops.points(target, guest.uuid))
+        lab.wait_for(lambda: len(ops.points(target, guest.uuid)) > before + 2, 15, "the new interval holds")
+        assert source.vr("info", guest.name)["policy"] == "fast"
+        source.vr("policy-set", guest.name, "test")
+        ops.refused(source, 4, "disk-exclude", guest.name, "vdx", code="no-such-disk", names=["vdx", guest.name])
+        source.vr("sync", guest.name)
+        assert disks() == {"vda", "vdb", "vdc"}
+        for _ in range(2):
+            source.vr("disk-exclude", guest.name, "vdc")
+        source.vr("sync", guest.name)
+        assert disks() == {"vda", "vdb"}, disks()
+        assert not bitmaps("vdc") and bitmaps("vda"), (bitmaps("vdc"), bitmaps("vda"))
+        source.vr("disk-include", guest.name, "vdc")
+        job = source.vr("sync", guest.name)
+        assert disks() == {"vda", "vdb", "vdc"}, disks()
+        assert job["bytes_read"] < 24 << 20, job
+        for disk in ("vda", "vdb"):
+            source.vr("disk-exclude", guest.name, disk)
+        source.vr_fails(5, "disk-exclude", guest.name, "vdc", code="no-disks")
+
+
 def slow_replication(source, **options):
     """A guest whose initial replication takes long enough to be interrupted."""
     lab.define_policy(source, "slow", interval="1h", rpo_target="2h", bandwidth="1MiB/s", compression="off")

@@ -71,7 +71,8 @@ test_refusals(void)
     g_assert_false(vr_protection_admits(VR_PROTECTION_PAUSED, VR_OPERATION_SYNC, &error));
     g_assert_error(error, VR_ERROR, VR_ERROR_REFUSED);
     g_assert_cmpstr(error->message, ==,
-                    "'sync' is not possible in state 'paused'; possible: resume, unprotect");
+                    "'sync' is not possible in state 'paused'; possible: resume, change of policy "
+                    "or disks, unprotect");
     g_assert_false(vr_protection_admits(VR_PROTECTION_FAILING_OVER, VR_OPERATION_UNPROTECT, NULL));
     g_assert_false(vr_protection_admits(VR_PROTECTION_REVERSING, VR_OPERATION_PAUSE, &busy));
     g_assert_nonnull(strstr(busy->message, "possible: nothing"));
