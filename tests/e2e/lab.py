@@ -60,6 +60,15 @@ def build_dir():
     return os.path.realpath(build)
 
 
+# There while the hosts are as ops.reset() left them: nothing was run on them and no file of theirs was named since.
+PRISTINE = LAB_DIR + "/pristine"
+
+
+def touched():
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(PRISTINE)
+
+
 class Host:
     def __init__(self, name):
         self.name = name
@@ -79,6 +88,7 @@ class Host:
     # programs
 
     def argv(self, *cmd):
+        touched()
         return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *map(str, cmd)]
 
     def environment(self, env=None):
@@ -168,6 +178,7 @@ class Host:
 
     def path(self, path):
         """The path under which this machine sees a file of the host."""
+        touched()
         return f"/proc/{self.pid}/root{path}"
 
     def read(self, path):

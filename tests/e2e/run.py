@@ -117,6 +117,7 @@ def select(wanted, long, report):
 def labs_for(tests, count):
     """The lab that is up in VR_LAB_DIR, or as many in it as are of use. tests/lab has removed what was not up."""
     if os.path.exists(f"{lab.LAB_DIR}/kvm1"):
+        lab.touched()  # by whoever made it
         return [labs.Lab(lab.LAB_DIR, existing=True)]
     return [labs.Lab(f"{lab.LAB_DIR}/{n + 1}") for n in range(min(count, len(tests)))]
 

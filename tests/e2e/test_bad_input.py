@@ -95,11 +95,11 @@ def test_usage():
 
 
 def test_shell():
-    """Without a command the lines of standard input are run; one that fails does not end it."""
+    """Without a command the lines of standard input are run; one that fails does not end it, and is not forgotten."""
     source = ops.reset()[0]
-    lines = "# comment\n\ninfo 'no such'\nstatus\nquit\nlist\n"
+    lines = "# comment\n\ninfo 'no such'; peer-info nobody\nstatus\nquit\nlist\n"
     status, out, err = source.run("virt-replica", check=False, stdin=lines)
-    assert status == 0 and "no such" in err and "Fingerprint" in out and "Domain " not in out, (status, out, err)
+    assert status == 4 and "nobody" in err and "no such" in err and "Fingerprint" in out and "Domain " not in out, (status, out, err)
     assert source.run("virt-replica", check=False, stdin="info nowhere")[0] == 4
     assert source.run("virt-replica", check=False, stdin="")[:2] == (0, "")
 
