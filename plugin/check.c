@@ -108,7 +108,7 @@ check_format_version(const VrDomDisk *disk, VrFindings *findings)
                     disk->path);
 }
 
-/* For the scratch files of a backup, which lie beside the images. */
+/* For the scratch files of a backup, which lie beside the images of a domain that runs. */
 static void
 check_scratch(const VrDomDisk *disk, VrFindings *findings)
 {
@@ -137,8 +137,8 @@ allocated(const VrDomDisk *disk)
 }
 
 static gboolean
-check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude,
-            VrFindings *findings, JsonArray *ret_disks, GError **error)
+check_disks(VrApp *app, const VrDomInfo *info, const VrDomainModel *model,
+            const char *const *exclude, VrFindings *findings, JsonArray *ret_disks, GError **error)
 {
     g_autoptr(GPtrArray) wanted = vr_domain_replicated_disks(model, exclude);
     g_autoptr(GPtrArray) disks = vr_dom_disks(app->conn, model->uuid, error);
@@ -155,7 +155,8 @@ check_disks(VrApp *app, const VrDomainModel *model, const char *const *exclude,
             continue;
         if (g_strcmp0(fact->format, "qcow2") == 0)
             check_format_version(fact, findings);
-        check_scratch(fact, findings);
+        if (info->state != VR_DOM_SHUTOFF)
+            check_scratch(fact, findings);
         object = json_object_new();
         json_object_set_string_member(object, "name", fact->target);
         json_object_set_int_member(object, "size", (gint64) fact->size_bytes);
@@ -294,7 +295,7 @@ vr_check_source(VrApp *app, const VrCheckWanted *wanted, VrFindings *findings,
     check_state(info, findings);
     check_fence(app, findings);
     if (!check_foreign_job(app, info, findings, error) ||
-        !check_disks(app, model, wanted->exclude, findings, disks, error) ||
+        !check_disks(app, info, model, wanted->exclude, findings, disks, error) ||
         !ask_peer(app, wanted, peer, xml, disks, findings, cancel, error))
         return FALSE;
     if (ret_facts != NULL) {

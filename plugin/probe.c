@@ -15,6 +15,7 @@
 #include "storage/wire/error_json.h"
 
 #define PROBE_US (3 * G_TIME_SPAN_SECOND)
+#define KICK_US (30 * G_TIME_SPAN_SECOND) /* not more often for a peer that answers as before */
 #define ROOM_STEP ((guint64) 16 * 1024 * 1024) /* more room than before by that much: try again */
 
 struct _VrProbe {
@@ -22,6 +23,7 @@ struct _VrProbe {
     VrPeerAskers *askers; /* owned: ask_peer() */
     VrLoop *loop;         /* owned: probe() */
     GMutex lock;          /* guards what follows */
+    GHashTable *kicked;   /* owned: UUID (owned) -> when (owned; monotonic), peer was away */
     GHashTable *rooms; /* owned: UUID (owned) -> guint64 (owned): room there was when it failed */
 };
 
@@ -86,6 +88,20 @@ has_grown(VrProbe *self, const char *uuid, guint64 room)
     return grown;
 }
 
+/* A peer that answers this question and no cycle must not have one after the other made for it. */
+static gboolean
+may_kick(VrProbe *self, const char *uuid, gboolean is_back)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&self->lock);
+    const gint64 *last = g_hash_table_lookup(self->kicked, uuid);
+    gint64 now = g_get_monotonic_time();
+
+    if (!is_back && last != NULL && now - *last < KICK_US)
+        return FALSE;
+    g_hash_table_replace(self->kicked, g_strdup(uuid), g_memdup2(&now, sizeof now));
+    return TRUE;
+}
+
 static void
 forget_room(VrProbe *self, const char *uuid)
 {
@@ -107,17 +123,17 @@ has_room_there(VrProbe *self, VrPeerClient *peer, const VrProtection *row, GCanc
            has_grown(self, row->uuid, there.word.room_bytes);
 }
 
-/* @error: it could not be asked. */
+/* @is_back: it did not answer before. @error: it could not be asked. */
 static gboolean
 is_over_there(VrProbe *self, VrPeerClient *peer, const VrProtection *row, Cause cause,
-              GCancellable *cancel, GError **error)
+              gboolean is_back, GCancellable *cancel, GError **error)
 {
     g_autoptr(JsonNode) answer = NULL;
     g_autoptr(VrRecoveryPoint) head = NULL;
 
     switch (cause) {
     case CAUSE_AWAY:
-        return TRUE; /* it has just answered */
+        return may_kick(self, row->uuid, is_back); /* it has just answered */
     case CAUSE_UNKNOWN:
         answer = vr_peer_client_action(peer, row->uuid, "known", NULL, cancel, error);
         return answer != NULL;
@@ -155,6 +171,9 @@ ask_peer(const char *fingerprint, GCancellable *cancel, gpointer data)
     VrProbe *self = data;
     g_autoptr(GPtrArray) rows = vr_state_protection_list(self->app->state, NULL);
     VrPeerClient *peer = vr_peer_pool_get(self->app->peers, fingerprint, NULL);
+    gint64 since_us;
+    g_autofree char *silent =
+        vr_peer_contact_why_silent(self->app->contact, fingerprint, &since_us);
     gboolean there = peer != NULL && is_there(self, peer, fingerprint, cancel);
 
     for (guint i = 0; rows != NULL && there && i < rows->len; i++) {
@@ -162,7 +181,8 @@ ask_peer(const char *fingerprint, GCancellable *cancel, gpointer data)
         Cause cause = g_str_equal(row->peer, fingerprint) ? cause_of(row) : CAUSE_NONE;
         g_autoptr(GError) error = NULL;
 
-        if (cause != CAUSE_NONE && is_over_there(self, peer, row, cause, cancel, &error))
+        if (cause != CAUSE_NONE &&
+            is_over_there(self, peer, row, cause, silent != NULL, cancel, &error))
             vr_scheduler_kick(self->app->scheduler, row->uuid);
         there = error == NULL || !vr_error_is_peer_away(error);
     }
@@ -211,7 +231,17 @@ look_at(VrProbe *self, const VrProtection *row)
         forget_room(self, row->uuid);
     if (is_over_here(self, row, cause))
         vr_scheduler_kick(self->app->scheduler, row->uuid);
-    (void) vr_peer_askers_ask(self->askers, row->peer);
+}
+
+/* The peers first: libvirt may hold this thread up. */
+static void
+look(VrProbe *self, VrLoop *loop, const GPtrArray *rows)
+{
+    for (guint i = 0; i < rows->len; i++)
+        (void) vr_peer_askers_ask(self->askers,
+                                  ((const VrProtection *) g_ptr_array_index(rows, i))->peer);
+    for (guint i = 0; i < rows->len && !vr_loop_ends(loop); i++)
+        look_at(self, g_ptr_array_index(rows, i));
 }
 
 static void
@@ -222,8 +252,8 @@ probe(VrLoop *loop, gpointer data)
     while (!vr_loop_ends(loop)) {
         g_autoptr(GPtrArray) rows = vr_state_protection_list(self->app->state, NULL);
 
-        for (guint i = 0; rows != NULL && i < rows->len && !vr_loop_ends(loop); i++)
-            look_at(self, g_ptr_array_index(rows, i));
+        if (rows != NULL)
+            look(self, loop, rows);
         (void) vr_loop_wait(loop, g_get_monotonic_time() + PROBE_US);
     }
 }
@@ -235,6 +265,7 @@ vr_probe_start(VrApp *app)
 
     self->app = app;
     g_mutex_init(&self->lock);
+    self->kicked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->rooms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->askers = vr_peer_askers_new(ask_peer, self);
     self->loop = vr_loop_start("probe", probe, self);
@@ -248,6 +279,7 @@ vr_probe_stop(VrProbe *self)
         return;
     vr_loop_stop(self->loop);
     vr_peer_askers_free(self->askers);
+    g_hash_table_unref(self->kicked);
     g_hash_table_unref(self->rooms);
     g_mutex_clear(&self->lock);
     g_free(self);

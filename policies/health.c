@@ -399,9 +399,7 @@ judge_neighbours(const VrHealthInput *in, GPtrArray *reasons)
             in->libvirt_away);
     if (in->peer_silent)
         add(reasons, VR_HEALTH_WARNING, "peer-unreachable",
-            "Check the other host, its virt-replicad and the network; replication goes on by "
-            "itself "
-            "then.",
+            "Check the other host, its virt-replicad and the network; all goes on by itself then.",
             "domain '%s': host '%s' does not answer: %s", in->domain, in->peer, in->peer_silent);
 }
 

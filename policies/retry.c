@@ -38,8 +38,8 @@ vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 rando
         return;
     if (self->failures < G_MAXUINT)
         self->failures++;
-    self->blocked = class == VR_RETRY_BLOCKED ||
-                    (class == VR_RETRY_UNSURE && self->failures >= VR_RETRY_UNSURE_TRIES);
+    self->unsure = class == VR_RETRY_UNSURE ? self->unsure + 1 : 0;
+    self->blocked = class == VR_RETRY_BLOCKED || self->unsure >= VR_RETRY_UNSURE_TRIES;
     self->due_us = now_us + delay_us(self, error, random);
 }
 

@@ -12,6 +12,7 @@ G_BEGIN_DECLS
 
 typedef struct {
     guint failures; /* in a row */
+    guint unsure;   /* the last so many of them for causes that nobody knows */
     gboolean blocked;
     gint64 due_us; /* when failures > 0 and not blocked */
 } VrRetry;
@@ -20,8 +21,8 @@ typedef struct {
  * up to 10 % by @random (0 to G_MAXUINT32, uniform). */
 gint64 vr_retry_delay_us(guint failures, guint32 random);
 
-/** What nobody knows the cause of is blocked with the fifth failure in a row. After "scratch-full"
- * the delays are 5 s longer each time, up to a minute. */
+/** What nobody knows the cause of is blocked when it was so for the fifth time in a row. After
+ * "scratch-full" the delays are 5 s longer each time, up to a minute. */
 void vr_retry_failed(VrRetry *self, const GError *error, gint64 now_us, guint32 random);
 
 /** A cycle succeeded. */

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a protection follows and of which disks it consists: changed while it goes on, from the next
- * cycle on. Columns are written, not rows: a cycle under way does not touch them. */
+ * cycle on. Columns are written, not rows. */
 #include <string.h>
 
 #include "plugin/api/api.h"
 #include "plugin/check.h"
 #include "plugin/cycle/protection_push.h"
-#include "plugin/cycle/replicate.h"
+#include "plugin/policy_watch.h"
 #include "policies/error.h"
 #include "qmp/domain/domain_check.h"
 #include "qmp/domain/domain_ops.h"
 #include "storage/util/json_util.h"
 
 #define DISK_MAX 64
+#define GUARD_WAIT_MS 20000
 
 static VrProtection *
 find(const VrHttpRequest *request, VrApp *app, GError **error)
@@ -29,20 +30,27 @@ find(const VrHttpRequest *request, VrApp *app, GError **error)
 }
 
 /* The target is told with the next cycle, which one that is shut off has now. */
-static gboolean
-take_up(VrApp *app, const char *uuid, GError **error)
+static void
+take_up(VrApp *app, const char *uuid, const char *policy)
 {
-    g_autoptr(VrProtection) row = vr_state_protection_get(app->state, uuid, error);
-
-    if (row == NULL)
-        return FALSE;
     vr_protection_push_forget(uuid);
-    if (!vr_replicate_admitted(row))
-        return TRUE;
-    if (!vr_replicate_schedule(app, row, error))
-        return FALSE;
+    vr_policy_take_up(app, policy);
     vr_scheduler_kick(app->scheduler, uuid);
-    return TRUE;
+}
+
+/* In one transaction with what admits it. */
+static VrProtection *
+write_policy(const VrHttpRequest *request, VrApp *app, const char *name, GError **error)
+{
+    g_autoptr(VrProtection) row = NULL;
+
+    if (!vr_state_begin(app->state, error))
+        return NULL;
+    row = find(request, app, error);
+    if (row != NULL && vr_state_protection_set_policy(app->state, row->uuid, name, error))
+        return vr_state_commit(app->state, error) ? g_steal_pointer(&row) : NULL;
+    vr_state_rollback(app->state);
+    return NULL;
 }
 
 static gboolean
@@ -52,11 +60,14 @@ policy_set(const VrHttpRequest *request, VrHttpReply *reply G_GNUC_UNUSED, gpoin
     VrApp *app = data;
     JsonObject *body = vr_http_request_object(request, error);
     const char *name = body ? vr_json_string(body, "policy", VR_API_NAME_MAX, error) : NULL;
-    g_autoptr(VrProtection) row = name ? find(request, app, error) : NULL;
-    g_autoptr(VrPolicy) policy = row ? vr_policy_files_get(app->policies, name, error) : NULL;
+    g_autoptr(VrProtection) before = name ? find(request, app, error) : NULL;
+    g_autoptr(VrPolicy) policy = before ? vr_policy_files_get(app->policies, name, error) : NULL;
+    g_autoptr(VrProtection) row = policy ? write_policy(request, app, name, error) : NULL;
 
-    return policy != NULL && vr_state_protection_set_policy(app->state, row->uuid, name, error) &&
-           take_up(app, row->uuid, error);
+    if (row == NULL)
+        return FALSE;
+    take_up(app, row->uuid, name);
+    return TRUE;
 }
 
 /* @exclude without or with @disk. NULL-terminated. (transfer full) */
@@ -105,6 +116,23 @@ check_disks(VrApp *app, const VrProtection *row, const char *disk, char **exclud
     return vr_check_passed(findings, row->name, error);
 }
 
+/* The guard is held: no cycle and no failover is between reading the disks and its recovery point.
+ * (transfer full) the list as it is now. */
+static char *
+change_disks(const VrHttpRequest *request, VrApp *app, const char *disk, gboolean excluded,
+             GError **error)
+{
+    g_autoptr(VrProtection) row = find(request, app, error);
+    g_auto(GStrv) exclude = row ? with_disk(row->exclude, disk, excluded) : NULL;
+    g_autofree char *text = exclude ? g_strjoinv(",", exclude) : NULL;
+
+    if (text == NULL || !check_disks(app, row, disk, exclude, error) ||
+        !vr_state_protection_set_exclude(app->state, row->uuid, text, error))
+        return NULL;
+    take_up(app, row->uuid, row->policy);
+    return g_steal_pointer(&text);
+}
+
 static gboolean
 disk_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError **error)
 {
@@ -112,18 +140,16 @@ disk_set(const VrHttpRequest *request, VrHttpReply *reply, gpointer data, GError
     JsonObject *body = vr_http_request_object(request, error);
     const char *disk = body ? vr_json_string(body, "disk", DISK_MAX, error) : NULL;
     g_autoptr(VrProtection) row = disk ? find(request, app, error) : NULL;
-    g_auto(GStrv) exclude = NULL;
     g_autofree char *text = NULL;
     JsonObject *object;
     gboolean excluded;
 
-    if (row == NULL || !vr_json_bool_opt(body, "excluded", FALSE, &excluded, error))
+    if (row == NULL || !vr_json_bool_opt(body, "excluded", FALSE, &excluded, error) ||
+        !vr_guard_take(app->guards, row->uuid, "a change of its disks", GUARD_WAIT_MS, NULL, error))
         return FALSE;
-    exclude = with_disk(row->exclude, disk, excluded);
-    text = g_strjoinv(",", exclude);
-    if (!check_disks(app, row, disk, exclude, error) ||
-        !vr_state_protection_set_exclude(app->state, row->uuid, text, error) ||
-        !take_up(app, row->uuid, error))
+    text = change_disks(request, app, disk, excluded, error);
+    vr_guard_release(app->guards, row->uuid);
+    if (text == NULL)
         return FALSE;
     object = json_object_new();
     json_object_set_string_member(object, "excluded", text);

@@ -124,14 +124,13 @@ cause_is_gone(const Protect *self, const GError *reason)
 
 /* Sleeps in small pieces; FALSE when cancelled. */
 static gboolean
-wait_retry(const Protect *self, const GError *reason, guint failures, GError **error)
+wait_retry(const Protect *self, const GError *reason, const VrRetry *retry, GError **error)
 {
     GCancellable *cancel = vr_job_cancellable(self->job);
-    gint64 delay_us = vr_retry_delay_us(failures, 0);
-    gint64 until = g_get_monotonic_time() + delay_us;
+    gint64 until = g_get_monotonic_time() + retry->due_us;
     gint64 probe = g_get_monotonic_time() + PROBE_US;
 
-    vr_job_waiting_retry(self->job, reason, failures, g_get_real_time() + delay_us);
+    vr_job_waiting_retry(self->job, reason, retry->failures, g_get_real_time() + retry->due_us);
     while (g_get_monotonic_time() < until && !g_cancellable_is_cancelled(cancel)) {
         g_usleep(G_TIME_SPAN_MILLISECOND * 200);
         if (g_get_monotonic_time() < probe)
@@ -148,34 +147,36 @@ wait_retry(const Protect *self, const GError *reason, guint failures, GError **e
     return FALSE;
 }
 
-/* What nobody knows the cause of is not tried for ever. */
-static gboolean
-may_succeed(const GError *error, guint failures)
-{
-    VrRetryClass class = vr_error_retry_class(error);
-
-    return class == VR_RETRY_AGAIN ||
-           (class == VR_RETRY_UNSURE && failures < VR_RETRY_UNSURE_TRIES);
-}
-
 typedef gboolean (*Attempt)(const Protect *self, const VrProtection *row, GError **error);
+
+/* FALSE also if it was cancelled. @retry: its time is counted from now. */
+static gboolean
+may_succeed(VrRetry *retry, const GError *error)
+{
+    guint before = retry->failures;
+
+    vr_retry_failed(retry, error, 0, 0);
+    return retry->failures > before && !retry->blocked;
+}
 
 /* With the row as it is at each attempt. */
 static gboolean
 try_until_done(const Protect *self, Attempt attempt, GError **error)
 {
-    for (guint failures = 1;; failures++) {
+    VrRetry retry = {0};
+
+    for (;;) {
         g_autoptr(GError) local = NULL;
         g_autoptr(VrProtection) row =
             vr_state_protection_get(self->app->state, vr_job_uuid(self->job), &local);
 
         if (row != NULL && attempt(self, row, &local))
             return TRUE;
-        if (!may_succeed(local, failures)) {
+        if (!may_succeed(&retry, local)) {
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }
-        if (!wait_retry(self, local, failures, error))
+        if (!wait_retry(self, local, &retry, error))
             return FALSE;
     }
 }

@@ -381,19 +381,6 @@ reserve_body(const VrHttpRequest *request, const VrPeerServer *server, GError **
     return TRUE;
 }
 
-/* And the content has a digest for a name, and room. */
-static gboolean
-admit_attachment(const VrHttpRequest *request, gpointer data, char **ret_spool_dir, GError **error)
-{
-    g_autofree char *dir = NULL;
-
-    if (!digest_of(request, error) || !admit_to_cycle(request, data, &dir, error) ||
-        !reserve_body(request, data, error))
-        return FALSE;
-    *ret_spool_dir = g_steal_pointer(&dir);
-    return TRUE;
-}
-
 /* What does not fit leaves nothing behind. */
 static void
 give_back(const VrPeerServer *self, const VrHttpRequest *request, VrReplica *replica,
@@ -405,6 +392,36 @@ give_back(const VrPeerServer *self, const VrHttpRequest *request, VrReplica *rep
     if (self->ops->cycle_ended && vr_replica_cycle_status(replica, cycle, NULL) != VR_CYCLE_OPEN)
         self->ops->cycle_ended(self->data, vr_http_request_param(request, "uuid"),
                                vr_http_request_peer(request), cycle);
+}
+
+/* Before it is spooled, which takes as much. */
+static gboolean
+fits(const VrHttpRequest *request, VrPeerServer *server, GError **error)
+{
+    const char *cycle = cycle_of(request, error);
+    g_autoptr(GError) local = NULL;
+    g_auto(Guard) guard = {0};
+
+    if (!cycle || !open_replica_to_write(server, request, &guard, error))
+        return FALSE;
+    if (vr_replica_has_room(guard.replica, vr_http_request_length(request), &local))
+        return TRUE;
+    give_back(server, request, guard.replica, cycle, local);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
+/* And the content has a digest for a name, and room. */
+static gboolean
+admit_attachment(const VrHttpRequest *request, gpointer data, char **ret_spool_dir, GError **error)
+{
+    g_autofree char *dir = NULL;
+
+    if (!digest_of(request, error) || !admit_to_cycle(request, data, &dir, error) ||
+        !fits(request, data, error) || !reserve_body(request, data, error))
+        return FALSE;
+    *ret_spool_dir = g_steal_pointer(&dir);
+    return TRUE;
 }
 
 static gboolean

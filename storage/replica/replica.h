@@ -64,6 +64,9 @@ void vr_replica_give_back(VrReplica *self, const char *cycle, const GError *why)
 GBytes *vr_replica_head_sums(VrReplica *self, const char *disk, guint64 from, guint max,
                              GError **error);
 
+/** NO_SPACE "store-full" if its store has no room for @bytes more, see store_room.h. */
+gboolean vr_replica_has_room(VrReplica *self, guint64 bytes, GError **error);
+
 /** (T2) One body of frames. All or error; frames before a bad one may be stored, which is harmless.
  * Errors: INVALID, CORRUPT, NO_SPACE, TRANSIENT ("cycle-unknown": it is not open, begin again;
  * "no-memory"). */

@@ -149,7 +149,7 @@ vr_replica_give_back(VrReplica *self, const char *cycle, const GError *why)
 static gboolean
 check_room(VrReplica *self, GError **error)
 {
-    if (!vr_store_room_check(self->dir, self->store, self->room_needed, error))
+    if (!vr_replica_has_room(self, self->room_needed, error))
         return FALSE;
     self->room_needed = 0;
     return TRUE;
@@ -402,9 +402,9 @@ vr_replica_cycle_disks(VrReplica *self, const char *cycle, char ***ret_disks, GE
     ok = committed_rp(self, cycle, &rp, error);
     if (ok && !rp && vr_cycle_id_valid(cycle))
         begin = open_begin(self, cycle);
-    g_mutex_unlock(&self->lock);
     if (ok && !rp && !begin)
         vr_replica_set_not_open(self, cycle, error);
+    g_mutex_unlock(&self->lock);
     if (!rp && !begin)
         return FALSE;
     for (guint i = 0; begin && i < begin->disks->len; i++) {

@@ -243,6 +243,12 @@ check_open(VrReplica *self, const char *cycle, GError **error)
 }
 
 gboolean
+vr_replica_has_room(VrReplica *self, guint64 bytes, GError **error)
+{
+    return vr_store_room_check(self->dir, self->store, bytes, error);
+}
+
+gboolean
 vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize len, GError **error)
 {
     g_autoptr(Batch) batch = NULL;
@@ -257,8 +263,7 @@ vr_replica_write(VrReplica *self, const char *cycle, const guint8 *body, gsize l
     if (!batch)
         return FALSE;
     g_rw_lock_reader_lock(&self->io);
-    ok = check_open(self, cycle, error) &&
-         vr_store_room_check(self->dir, self->store, len, error) &&
+    ok = check_open(self, cycle, error) && vr_replica_has_room(self, len, error) &&
          store_body(self->open, batch, body, len, error) && vr_fault_point(VR_STEP_T2, error);
     g_rw_lock_reader_unlock(&self->io);
     return ok;

@@ -293,6 +293,10 @@ def test_no_room_for_scratch():
         before = ops.points(target, guest.name)
         source.run("rm", filler)
         lab.wait_for(lambda: ops.points(target, guest.name) != before, 30, "it goes on by itself")
+        guest.destroy()
+        fill(200)  # one that is off needs none, and can be moved away
+        source.vr("failover", guest.name, "--planned")
+        assert guest.state(target) == "running"
     ops.reset()
 
 

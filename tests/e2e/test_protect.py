@@ -181,8 +181,12 @@ def test_changed_while_it_goes_on():
         ops.refused(source, 4, "disk-exclude", guest.name, "vdx", code="no-such-disk", names=["vdx", guest.name])
         source.vr("sync", guest.name)
         assert disks() == {"vda", "vdb", "vdc"}
-        for _ in range(2):
-            source.vr("disk-exclude", guest.name, "vdc")
+        ops.restart(source, VR_FAULT="S8:delay=3000")
+        lab.wait_for(lambda: source.vr("info", guest.name)["cycle"], 20, "a cycle that a start begins with")
+        source.vr("disk-exclude", guest.name, "vdc")
+        assert source.vr("info", guest.name)["cycle"] is None, "disks changed in the middle of a cycle"
+        ops.restart(source)
+        source.vr("disk-exclude", guest.name, "vdc")  # as it is already
         source.vr("sync", guest.name)
         assert disks() == {"vda", "vdb"}, disks()
         assert not bitmaps("vdc") and bitmaps("vda"), (bitmaps("vdc"), bitmaps("vda"))

@@ -80,10 +80,13 @@ test_retry(void)
 static void
 test_retry_by_cause(void)
 {
+    g_autoptr(GError) network = vr_error_new(VR_ERROR_TRANSIENT, "peer-timeout", NULL, "m");
     g_autoptr(GError) bug = vr_error_new(VR_ERROR_INTERNAL, "libvirt-error", NULL, "m");
     g_autoptr(GError) scratch = vr_error_new(VR_ERROR_NO_SPACE, "scratch-full", NULL, "m");
     VrRetry retry = {0};
 
+    for (guint i = 0; i < VR_RETRY_UNSURE_TRIES; i++)
+        vr_retry_failed(&retry, network, 0, 0);
     for (guint i = 1; i < VR_RETRY_UNSURE_TRIES; i++) {
         vr_retry_failed(&retry, bug, 0, 0);
         g_assert_false(retry.blocked);
